@@ -1,0 +1,227 @@
+/*
+ * image.c - telling the host, poisoning, L1 tables in memory.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "meta/image.h"
+
+enum { TEXT_BYTES = 1024 };
+
+void image_log(struct image *img, enum hvb_log_level level, const char *format, ...)
+{
+        char text[TEXT_BYTES];
+        va_list args;
+
+        if (!img->host || !img->host->log)
+                return;
+        va_start(args, format);
+        vsnprintf(text, sizeof(text), format, args);
+        va_end(args);
+        img->host->log(img->host->opaque, level, text);
+}
+
+static void send_event(struct image *img, enum hvb_event_type type, int code, const char *text)
+{
+        struct hvb_event event = {
+                .struct_bytes = sizeof(event),
+                .type = type,
+                .code = code,
+                .text = text,
+        };
+
+        if (img->host && img->host->event)
+                img->host->event(img->host->opaque, &event);
+}
+
+void image_event(struct image *img, enum hvb_event_type type, int code, const char *format, ...)
+{
+        char text[TEXT_BYTES];
+        va_list args;
+
+        va_start(args, format);
+        vsnprintf(text, sizeof(text), format, args);
+        va_end(args);
+        send_event(img, type, code, text);
+}
+
+void image_assert(const struct image *img)
+{
+        g_assert(img->loop != NULL);
+        g_assert(img->is_raw || img->state == IMAGE_OPENING || img->root_sector != NULL);
+        g_assert(img->active.count == 0 || img->active.entries != NULL);
+        g_assert(!img->writable || !img->is_raw);
+}
+
+void image_poison(struct image *img, int code, const char *what)
+{
+        img->poison_count++;
+        if (img->state == IMAGE_POISONED)
+                return;
+        img->state = IMAGE_POISONED;
+        image_event(img, HVB_EVENT_POISONED, code,
+                    "%s: %s failed (%s): what is on disk is not known, "
+                    "writes are refused until the image is reopened",
+                    img->name, what, g_strerror(-code));
+}
+
+int image_corrupt(struct image *img, const char *format, ...)
+{
+        char text[TEXT_BYTES];
+        va_list args;
+
+        va_start(args, format);
+        vsnprintf(text, sizeof(text), format, args);
+        va_end(args);
+        if (img->last_corruption && strcmp(img->last_corruption, text) == 0)
+                return -EIO;
+        g_free(img->last_corruption);
+        img->last_corruption = g_strdup(text);
+        send_event(img, HVB_EVENT_CORRUPTION, -EIO, text);
+        return -EIO;
+}
+
+int image_check_writable(const struct image *img)
+{
+        switch (img->state) {
+        case IMAGE_LIVE:
+                return img->writable ? 0 : -EROFS;
+        case IMAGE_INACTIVE:
+                return -EINPROGRESS;
+        default:
+                return -EIO;
+        }
+}
+
+bool image_is_metadata(const struct image *img, uint64_t host_offset, uint64_t byte_count)
+{
+        const struct header *h = &img->header;
+        const struct { uint64_t first, bytes; } places[] = {
+                { 0, h->geometry.cluster_bytes },
+                { img->active.offset, (uint64_t)img->active.count * 8 },
+                { h->reftable_offset, h->reftable_clusters * h->geometry.cluster_bytes },
+                { h->snapshots_offset, img->snapshots_bytes },
+        };
+        unsigned i;
+
+        for (i = 0; i < G_N_ELEMENTS(places); i++)
+                if (host_offset < places[i].first + places[i].bytes &&
+                    places[i].first < host_offset + byte_count)
+                        return true;
+        return false;
+}
+
+/* ---- L1 tables ---- */
+
+enum { SECTOR_ENTRIES = ROOT_SECTOR_BYTES / 8 };
+
+static uint64_t *bitmap_try_new(uint64_t bits)
+{
+        return g_try_new0(uint64_t, bits / 64 + 1);
+}
+
+int l1_init(struct l1_table *l1, uint32_t count, uint64_t offset)
+{
+        *l1 = (struct l1_table) { .count = count, .offset = offset };
+        l1->entries = count ? g_try_new0(uint64_t, count) : NULL;
+        l1->dirty_sectors = offset ? bitmap_try_new(count / SECTOR_ENTRIES + 1) : NULL;
+        if ((count && !l1->entries) || (offset && !l1->dirty_sectors)) {
+                l1_clear(l1);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+void l1_clear(struct l1_table *l1)
+{
+        g_free(l1->entries);
+        g_free(l1->dirty_sectors);
+        *l1 = (struct l1_table) { .count = 0 };
+}
+
+int l1_grow(struct l1_table *l1, uint32_t count)
+{
+        uint64_t *grown;
+
+        g_assert(l1->offset == 0);
+        if (count <= l1->count)
+                return 0;
+        grown = g_try_renew(uint64_t, l1->entries, count);
+        if (!grown)
+                return -ENOMEM;
+        memset(grown + l1->count, 0, (count - l1->count) * sizeof(*grown));
+        l1->entries = grown;
+        l1->count = count;
+        return 0;
+}
+
+void sectors_mark(uint64_t *dirty_sectors, uint64_t entry_index)
+{
+        uint64_t sector = entry_index / SECTOR_ENTRIES;
+
+        dirty_sectors[sector / 64] |= UINT64_C(1) << (sector % 64);
+}
+
+void l1_set(struct l1_table *l1, uint32_t index, uint64_t entry)
+{
+        g_assert(index < l1->count);
+        l1->entries[index] = entry;
+        if (l1->dirty_sectors) {
+                sectors_mark(l1->dirty_sectors, index);
+                l1->any_dirty = true;
+        }
+}
+
+int l1_read(struct l1_io *s, struct image *img, uint64_t offset, uint32_t count,
+            struct l1_table *ret_l1)
+{
+        uint64_t bytes = round_up((uint64_t)count * 8, img->root_bytes);
+        uint32_t i;
+
+        CO_BEGIN(s);
+        CO_TRY(s, out, l1_init(ret_l1, count, offset));
+        if (count == 0)
+                goto out;
+        s->buffer = io_buffer_try_new(bytes);
+        if (!s->buffer)
+                CO_FAIL(s, clear, -ENOMEM);
+        CO_TRY(s, clear, io_read(&s->io, &img->file, offset, s->buffer, bytes, false));
+        if (s->io.eof_bytes > bytes - (uint64_t)count * 8)
+                CO_FAIL(s, clear, -EIO);
+        for (i = 0; i < count; i++)
+                ret_l1->entries[i] = be64_load(s->buffer + i * 8);
+        goto free_buffer;
+clear:
+        l1_clear(ret_l1);
+free_buffer:
+        free(s->buffer);
+        s->buffer = NULL;
+out:
+        CO_END(s);
+}
+
+int l1_write(struct l1_io *s, struct image *img, const struct l1_table *l1, uint64_t offset,
+             uint64_t mask)
+{
+        uint64_t bytes = round_up(u64_max((uint64_t)l1->count * 8, 1),
+                                  image_geometry(img)->cluster_bytes);
+        uint32_t i;
+
+        CO_BEGIN(s);
+        s->buffer = io_buffer_try_new(bytes);
+        if (!s->buffer)
+                CO_FAIL(s, out, -ENOMEM);
+        memset(s->buffer, 0, bytes);
+        for (i = 0; i < l1->count; i++)
+                be64_store(s->buffer + i * 8, l1->entries[i] & mask);
+        CO_TRY(s, free_buffer, io_write(&s->io, &img->file, offset, s->buffer, bytes));
+free_buffer:
+        free(s->buffer);
+        s->buffer = NULL;
+out:
+        CO_END(s);
+}

@@ -1,0 +1,109 @@
+/*
+ * slices.h - a cache of table slices: the memory copy of parts of L2 tables or
+ * refcount blocks.
+ *
+ * A slice is geometry.slice_bytes of a file, aligned to that.  Slices are found
+ * by their host offset in O(1).  Invariants:
+ *  1. A pinned, dirty or loading slice is never evicted.
+ *  2. Bytes of a clean slice equal the file's, as far as our writes completed.
+ *  3. Whoever keeps a slice across a wait pins it.
+ *  4. A table whose cluster is freed has its slices dropped before the cluster
+ *     can be allocated again.
+ * The limit is soft: when all is pinned or dirty the cache grows, and writers
+ * wait for a commit (commit.h).
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef META_SLICES_H
+#define META_SLICES_H
+
+#include "async/io.h"
+#include "disk/format.h"
+
+struct slice {
+        struct slice *next_in_bucket;
+        GList in_use;                   /* in cache->clock or cache->spare */
+        GList in_dirty;                 /* in cache->dirty, when dirty */
+        uint64_t host_offset;
+        uint8_t *bytes;
+        unsigned pins;
+        bool loaded;
+        bool dirty;
+        bool dropped;                   /* forgotten while pinned: an orphan */
+        bool recent;                    /* second chance for eviction */
+        int load_error;
+        struct waitq loading;           /* who waits for the load */
+};
+
+struct slice_cache {
+        struct io_file *file;
+        uint64_t slice_bytes;
+        uint64_t limit;                 /* slices */
+        uint64_t count;
+        uint64_t evictions;             /* ever */
+        struct slice **buckets;
+        uint64_t bucket_count;          /* a power of two */
+        GQueue clock;                   /* resident slices, eviction order */
+        GQueue spare;                   /* slices with memory but no content */
+        GQueue dirty;                   /* in order of becoming dirty */
+        GPtrArray *slabs;               /* memory that slices lie in */
+};
+
+/* -ENOMEM.  limit_bytes is rounded to slices, at least 16. */
+int slices_init(struct slice_cache *c, struct io_file *file, uint64_t slice_bytes,
+                uint64_t limit_bytes);
+void slices_clear(struct slice_cache *c);
+/* Forgets everything; nothing may be pinned, dirty or loading. */
+void slices_reset(struct slice_cache *c);
+
+static inline uint64_t slices_memory(const struct slice_cache *c)
+{
+        return (c->count + c->spare.length) * c->slice_bytes;
+}
+
+/* The loaded slice at host_offset (a multiple of slice_bytes), or NULL.  Not pinned. */
+struct slice *slices_find(struct slice_cache *c, uint64_t host_offset);
+
+struct slice_load {
+        struct co co;
+        struct io io;
+        struct waiter waiter;
+        struct slice *slice;
+        bool owner;                     /* this frame does the reading */
+};
+
+/*
+ * Coroutine: finds or loads, and pins.  On success *ret_slice must be unpinned by
+ * the caller.  -EIO: the file ends before the slice or cannot be read.
+ */
+int slices_load(struct slice_load *s, struct slice_cache *c, uint64_t host_offset,
+                struct slice **ret_slice);
+
+static inline void slice_pin(struct slice *slice)
+{
+        slice->pins++;
+}
+
+void slice_unpin(struct slice_cache *c, struct slice *slice);
+
+/* After changing bytes. */
+void slice_mark_dirty(struct slice_cache *c, struct slice *slice);
+
+/* For the commit, which now has a copy: the slice is clean, and pinned until that is written. */
+void slices_take_dirty(struct slice_cache *c, struct slice *slice);
+
+/* Put in what the file has there now: call it after the write completed;
+ * resident slices are overwritten, absent ones added when add_absent and memory allows. */
+void slices_put(struct slice_cache *c, uint64_t host_offset, const uint8_t *bytes,
+                uint64_t byte_count, bool add_absent);
+
+/* Add a slice just read, unless it is resident or being read (that one may be newer).
+ * Nothing that could have changed the file's bytes may have run since the read began, or the
+ * slice must be one that only changes through this cache. */
+void slices_add(struct slice_cache *c, uint64_t host_offset, const uint8_t *bytes);
+
+/* Forget the slices in a range, dirty ones too: the table is gone.  Pinned ones become
+ * orphans: their holders see old bytes until they look again. */
+void slices_drop(struct slice_cache *c, uint64_t host_offset, uint64_t byte_count);
+
+#endif
