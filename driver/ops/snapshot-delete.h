@@ -1,0 +1,34 @@
+/*
+ * snapshot-delete.h - deleting a snapshot.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef OPS_SNAPSHOT_DELETE_H
+#define OPS_SNAPSHOT_DELETE_H
+
+#include "meta/snapshots.h"
+#include "ops/exclusive.h"
+#include "ops/tree.h"
+
+struct snapshot_delete {
+        struct co co;
+        struct waiter waiter;
+        struct exclusive exclusive;
+        struct l1_io io;
+        struct snapshots_publish publish;
+        struct tree_drop drop;
+        struct tree_refresh refresh;
+        struct l1_table l1;
+        struct snapshot *list;          /* without the snapshot */
+        uint32_t list_count;
+        int index;
+};
+
+/*
+ * Coroutine: the first snapshot with this id and/or name goes.  -ENOENT, -EINVAL (its L1 makes no
+ * sense).  On failure the list is as before, or the image poisoned.
+ */
+int snapshot_delete(struct snapshot_delete *s, struct image *img, const char *id,
+                    const char *name, struct hvb_error *err);
+
+#endif

@@ -1,0 +1,104 @@
+/*
+ * vmstate.c - VM state lives in trees of its own.
+ *
+ *   being saved    img->vmstate, in memory only.  Its clusters are counted and written like
+ *                  those of the disk; a crash leaks them, vmstate_drop gives them back
+ *   taken          snapshot_create links the L2 tables into the snapshot's L1 behind
+ *                  those of the disk, and empties img->vmstate
+ *   loaded         img->loaded is a copy of that end of a snapshot's L1.  The active L1
+ *                  never maps VM state
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+
+#include "ops/vmstate.h"
+
+int vmstate_drop(struct vmstate_drop *s, struct image *img)
+{
+        CO_BEGIN(s);
+        if (!img->vmstate_pending)
+                goto out;
+        CO_TRY(s, out, dirty_hold(&s->dirty, img));
+        s->l1 = img->vmstate;
+        img->vmstate = (struct l1_table) { .count = 0 };
+        img->vmstate_pending = false;
+        CO_TRY(s, clear, tree_drop(&s->drop, img, &s->l1));
+        CO_TRY(s, clear, meta_settle(&s->settle, img));
+        CO_TRY(s, clear, dirty_release(&s->dirty, img));
+clear:
+        l1_clear(&s->l1);
+out:
+        CO_END(s);
+}
+
+static int forget_saved(struct save_vmstate *s, struct image *img)
+{
+        CO_BEGIN(&s->forget);
+        CO_TRY(&s->forget, out, co_lock_acquire(&img->control, &s->waiter));
+        CO_TRY(&s->forget, unlock, exclusive_begin(&s->exclusive, img));
+        CO_TRY(&s->forget, end, vmstate_drop(&s->drop, img));
+end:
+        CO_UNDO(&s->forget, exclusive_end(&s->exclusive, img));
+unlock:
+        co_lock_release(&img->control);
+out:
+        CO_END(&s->forget);
+}
+
+int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
+                 uint64_t length_bytes, const struct iovec *iov, unsigned iov_count)
+{
+        CO_BEGIN(s);
+        CO_TRY(s, out, image_check_writable(img));
+        if (offset == 0 && length_bytes == 0) {
+                CO_TRY(s, out, forget_saved(s, img));
+                goto out;
+        }
+        CO_TRY(s, out, gate_enter(&img->writes, &s->waiter));
+        CO_AWAIT(s, write_inside(&s->write, img, &img->vmstate, offset, length_bytes, iov,
+                                 iov_count));
+        s->co.err = s->co.ret;
+        if (img->vmstate.count > 0)
+                img->vmstate_pending = true;
+        gate_leave(&img->writes);
+out:
+        CO_END(s);
+}
+
+int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
+                 uint64_t length_bytes, const struct iovec *iov, unsigned iov_count)
+{
+        CO_BEGIN(s);
+        s->l1 = img->loaded.offset ? &img->loaded : &img->vmstate;
+        CO_TRY(s, out, read_range(&s->read, img, s->l1, offset, length_bytes, iov, iov_count));
+out:
+        CO_END(s);
+}
+
+int vmstate_take_loaded(struct image *img, const struct snapshot *snapshot,
+                        const struct l1_table *l1)
+{
+        uint64_t first = geometry_l1_entries(image_geometry(img), snapshot->disk_bytes);
+        uint32_t count = l1->count > first ? l1->count - (uint32_t)first : 0;
+        struct l1_table tail;
+        uint32_t i;
+
+        if (l1_init(&tail, count, 0) < 0)
+                return -ENOMEM;
+        for (i = 0; i < count; i++)
+                tail.entries[i] = l1->entries[first + i] & ~ENTRY_COPIED;
+        l1_clear(&img->loaded);
+        img->loaded = tail;
+        img->loaded.offset = snapshot->l1_offset;
+        img->loaded_bytes = snapshot->vm_state_bytes;
+        return 0;
+}
+
+void vmstate_forget_loaded(struct image *img, uint64_t snapshot_l1_offset)
+{
+        if (img->loaded.offset != snapshot_l1_offset)
+                return;
+        l1_clear(&img->loaded);
+        img->loaded_bytes = 0;
+}

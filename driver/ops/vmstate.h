@@ -1,0 +1,59 @@
+/*
+ * vmstate.h - VM state: saving it for the next snapshot, loading that of one.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef OPS_VMSTATE_H
+#define OPS_VMSTATE_H
+
+#include "disk/snapshot-table.h"
+#include "ops/data.h"
+#include "ops/exclusive.h"
+#include "ops/tree.h"
+
+struct vmstate_drop {
+        struct co co;
+        struct dirty_change dirty;
+        struct commit_settle settle;
+        struct tree_drop drop;
+        struct l1_table l1;
+};
+
+/* Coroutine: a state that was saved, but taken by no snapshot, is given up.  The caller holds
+ * img->control and has the write gate closed and metadata settled. */
+int vmstate_drop(struct vmstate_drop *s, struct image *img);
+
+struct save_vmstate {
+        struct co co;
+        struct waiter waiter;
+        struct write_inside write;
+        struct { struct co co; } forget;
+        struct exclusive exclusive;
+        struct vmstate_drop drop;
+};
+
+/*
+ * Coroutine: writes to the state that the next snapshot_create takes.  No bytes at offset 0: what
+ * was saved so far is given up.  -EFBIG: no L1 maps the disk and so much state.
+ */
+int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
+                 uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
+
+struct load_vmstate {
+        struct co co;
+        struct l1_table *l1;
+        struct read read;
+};
+
+/* Coroutine: reads the state of the snapshot last gone to or loaded; if there is none, what was just
+ * saved.  (So a state can be loaded lazily while another is saved.)  Beyond it: zeros. */
+int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
+                 uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
+
+/* The state at the end of a snapshot's L1 becomes the one that is loaded; -ENOMEM: nothing changed. */
+int vmstate_take_loaded(struct image *img, const struct snapshot *snapshot,
+                        const struct l1_table *l1);
+/* Nothing is loaded any more if it was that of the snapshot with this L1. */
+void vmstate_forget_loaded(struct image *img, uint64_t snapshot_l1_offset);
+
+#endif
