@@ -1,0 +1,137 @@
+/*
+ * door.h - the top floor's own: an image as the host holds it, and requests.
+ *
+ * A request is the host's memory: struct hvb_request in front, our scratch behind.
+ * What cached metadata can serve becomes one I/O in the submitting call (fast);
+ * all else is a task whose frame lies in the scratch.
+ *
+ *   begun -> requests -> complete()
+ *               \-> parked (HVB_ACTION_STOP) -> requests (retry)
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef DRIVER_DOOR_H
+#define DRIVER_DOOR_H
+
+#include "hv-block.h"
+#include "ops/check.h"
+#include "ops/create.h"
+#include "ops/data.h"
+#include "ops/open.h"
+#include "ops/preallocate.h"
+#include "ops/resize.h"
+#include "ops/snapshot-create.h"
+#include "ops/snapshot-delete.h"
+#include "ops/snapshot-goto.h"
+#include "ops/snapshot-list.h"
+#include "ops/snapshot-load-tmp.h"
+#include "ops/vmstate.h"
+
+/* One for now; nothing outside this floor assumes so. */
+struct hvb_queue {
+        struct hvb_image *image;
+};
+
+struct hvb_image {
+        struct hvb_queue queue;
+        struct loop loop;
+        struct image *top;
+        struct open_options options;
+        GQueue requests;                /* of struct request, in order of start */
+        GQueue parked;
+        int completed;                  /* during this poll */
+};
+
+struct request;
+
+/* What a request asks for. */
+struct operation {
+        const char *name;
+        int (*step)(struct request *r); /* a coroutine over r's frame */
+        size_t frame_bytes;             /* zeroed before the first step */
+        bool is_data;                   /* errors go to the host's policy */
+        bool is_write;
+};
+
+struct write_through {
+        struct co co;
+        union {
+                struct write write;
+                struct write_compressed compressed;
+                struct zero zero;
+        };
+        struct commit_wait commit;
+};
+
+struct creation {
+        struct co co;
+        union {
+                struct create create;
+                struct image_open open;
+                struct preallocate preallocate;
+        };
+};
+
+struct request {
+        struct hvb_request host;        /* first: the host's view */
+        struct hvb_image *image;
+        const struct operation *op;     /* NULL: not in flight */
+        GList link;                     /* in image->requests or image->parked */
+        bool parked;
+        bool has_task;
+        struct deferred deferred;
+        struct task task;
+        struct fast fast;
+        int result;
+        struct hvb_error *err;
+        uint64_t offset;
+        uint64_t length;
+        const struct iovec *iov;
+        unsigned iov_count;
+        uint32_t flags;
+        const char *id;
+        const char *name;
+        void *out;
+        const struct hvb_create_args *create_args;
+        union {
+                struct read read;
+                struct write_through write;
+                struct discard discard;
+                struct status status;
+                struct commit_wait flush;
+                struct image_open open;
+                struct image_close close;
+                struct creation create;
+                struct resize resize;
+                struct check check;
+                struct snapshot_create snapshot_create;
+                struct snapshot_goto snapshot_goto;
+                struct snapshot_delete snapshot_delete;
+                struct snapshot_load_tmp snapshot_load_tmp;
+                struct save_vmstate save_vmstate;
+                struct load_vmstate load_vmstate;
+        } frame;
+};
+
+static inline struct request *request_of(struct hvb_request *request)
+{
+        return (struct request *)request;
+}
+
+extern const struct operation op_read, op_write, op_zero, op_discard, op_flush, op_status, op_drain,
+        op_open, op_create, op_close, op_inactivate, op_activate, op_truncate, op_check,
+        op_snapshot_create, op_snapshot_goto, op_snapshot_delete, op_snapshot_load_tmp,
+        op_save_vmstate, op_load_vmstate;
+
+/* The request is in flight from here on; exactly one of the three below follows. */
+struct request *request_begin(struct hvb_image *image, struct hvb_request *request,
+                              const struct operation *op);
+/* Serves r from cached metadata, or starts its task. */
+void request_start(struct request *r);
+void request_start_task(struct request *r);
+void request_finish_later(struct request *r, int result);
+
+/* Starts a parked request again, or ends it with -ECANCELED. */
+void request_unpark(struct request *r, bool cancelled);
+
+#endif
