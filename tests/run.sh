@@ -1,0 +1,169 @@
+#!/bin/sh
+# run.sh - set up, build, test everything; see --help.
+#
+# SPDX-License-Identifier: MIT
+set -euf
+
+usage()
+{
+        cat <<END
+Usage: sh tests/run.sh [options]
+
+Installs what is missing (setup.sh), builds build/ and build-asan/, runs the
+tests two at a time and ends with "N passed, M failed".
+
+  --only NAME      only this suite or this test program; may be repeated.
+                   Suites: those of tests/meson.build, and two made from them:
+                   sanitize  unit and interop with address and UB sanitizers
+                   valgrind  what is tagged so
+  --soak MINUTES   only the random tests, each for so long
+  --jobs N         run N tests at a time (2)
+  --no-setup       install nothing
+  --list           list the tests instead
+  --help           this text
+END
+}
+
+die()
+{
+        echo "run: $*" >&2
+        exit 2
+}
+
+only= soak=0 jobs=2 setup=1 list=0
+while [ $# -gt 0 ]; do
+        case $1 in
+        --only | --soak | --jobs) [ $# -ge 2 ] || die "$1 needs a value" ;;
+        esac
+        case $1 in
+        --only) only="$only $2"; shift ;;
+        --soak) soak=$2; shift ;;
+        --jobs) jobs=$2; shift ;;
+        --no-setup) setup=0 ;;
+        --list) list=1 ;;
+        --help) usage; exit 0 ;;
+        *) die "no such option: $1 (try --help)" ;;
+        esac
+        shift
+done
+case $soak$jobs in
+*[!0-9]*) die "--soak and --jobs take whole numbers" ;;
+esac
+
+cd "$(dirname "$0")/.."
+root=$PWD
+RESULTS=$root/build/test-results
+export RESULTS
+mkdir -p build
+rm -rf "$RESULTS"
+mkdir "$RESULTS"
+
+# One failed point that is no test program's.
+fail()
+{
+        echo "FAIL $1"
+        tail -n 60 "$2" | sed 's/^/     /'
+        echo "0 1 0" >"$RESULTS/$1.counts"
+}
+
+# build DIRECTORY OPTIONS...: configures it once, then builds; false when it fails.
+build()
+{
+        directory=$1
+        shift
+        log=$RESULTS/$directory.log
+        {
+                [ -f "$directory/build.ninja" ] || meson setup "$directory" "$@"
+        } >"$log" 2>&1 && ninja -C "$directory" >>"$log" 2>&1 && return
+        fail "$directory" "$log"
+        return 1
+}
+
+# The sanitized build's own tests.list; nothing when it is not asked for or does
+# not build.
+sanitized_list()
+{
+        case "$only " in
+        " " | *" sanitize "* | *" unit-"* | *" interop-"*) ;;
+        *) return 0 ;;
+        esac
+        build build-asan -Db_sanitize=address,undefined $werror >&3 || return 0
+        cat build-asan/tests/tests.list
+}
+
+# All tests as lines like those of tests.list.
+all_tests()
+{
+        cat build/tests/tests.list
+        sanitized_list | awk 'BEGIN { FS = OFS = "\t" }
+                ($1 == "unit" || $1 == "interop") && $4 !~ /plain/ {
+                        $2 = $1 "-" $2; $1 = "sanitize"; $3 *= 3; print
+                }'
+        awk 'BEGIN { FS = OFS = "\t" }
+                $4 ~ /valgrind/ {
+                        $1 = "valgrind"; $3 *= 10
+                        $5 = "valgrind\t-q\t--error-exitcode=99\t--leak-check=full\t" \
+                             "--errors-for-leak-kinds=definite\t" $5
+                        print
+                }' build/tests/tests.list
+}
+
+# Of lines on stdin, what the command line asks for.
+selected()
+{
+        awk -v only="$only" -v soak="$soak" 'BEGIN {
+                        FS = OFS = "\t"
+                        count = split(only, names, " ")
+                }
+                soak > 0 && $4 !~ /soak/ { next }
+                {
+                        wanted = count == 0
+                        for (i = 1; i <= count; i++)
+                                wanted = wanted || $1 == names[i] || $2 == names[i]
+                        $3 += 60 * soak
+                }
+                wanted'
+}
+
+# Fresh checkouts of the CI have no excuse for warnings.
+werror=
+[ -z "${CI:-}" ] || werror=-Dwerror=true
+
+[ "$setup" = 0 ] || SETUP_LOG=$root/build/setup.log sh tests/setup.sh ||
+        { echo "0 passed, 1 failed"; exit 1; }
+
+export G_TEST_SRCDIR="$root/tests" G_TEST_BUILDDIR="$root/build/tests"
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
+[ "$soak" = 0 ] || export TEST_SECONDS=$((60 * soak))
+
+exec 3>&1
+: >"$RESULTS/selected"
+if build build $werror; then
+        # Longest first: the jobs end together.
+        all_tests | selected | sort -t '	' -s -k 3,3nr >"$RESULTS/selected"
+        if [ "$list" = 1 ]; then
+                cut -f 1-4 "$RESULTS/selected"
+                exit 0
+        fi
+        [ -s "$RESULTS/selected" ] || die "no test is called$only"
+        xargs -d '\n' -n 1 -P "$jobs" sh tests/run-one.sh <"$RESULTS/selected" || true
+fi
+
+# A test whose runner left no counts was lost: that is a failure too.
+while IFS='	' read -r suite name _; do
+        [ -f "$RESULTS/$suite-$name.counts" ] && continue
+        echo "FAIL $suite/$name: no result"
+        echo "0 1 0" >"$RESULTS/$suite-$name.counts"
+done <"$RESULTS/selected"
+
+set +f
+awk '
+        { passed += $1; failed += $2; skipped += $3 }
+        END {
+                printf "%d passed, %d failed", passed, failed
+                if (skipped)
+                        printf ", %d skipped", skipped
+                printf "\n"
+                exit failed > 0 || passed + skipped == 0
+        }' "$RESULTS"/*.counts

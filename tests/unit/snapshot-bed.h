@@ -1,0 +1,153 @@
+/*
+ * snapshot-bed.h - for tests of snapshots: each operation as one call on an opened bed.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef UNIT_SNAPSHOT_BED_H
+#define UNIT_SNAPSHOT_BED_H
+
+#include "ops/snapshot-create.h"
+#include "ops/snapshot-delete.h"
+#include "ops/snapshot-goto.h"
+#include "ops/snapshot-list.h"
+#include "ops/snapshot-load-tmp.h"
+#include "ops/vmstate.h"
+#include "unit/data-bed.h"
+
+struct snapshot_task {
+        struct bed_task base;
+        struct hvb_snapshot_info *info;
+        uint32_t flags;
+        const char *id;
+        const char *name;
+        uint64_t offset;
+        struct iovec iov;
+        union {
+                struct snapshot_create create;
+                struct snapshot_goto go;
+                struct snapshot_delete delete;
+                struct snapshot_load_tmp load_tmp;
+                struct save_vmstate save;
+                struct load_vmstate load;
+        } u;
+};
+
+/* Runs a task whose step and arguments are set; the text of a failure is in b->err. */
+static inline int snapshot_run(struct bed *b, struct snapshot_task *t)
+{
+        b->err = (struct hvb_error){ .struct_bytes = sizeof(b->err) };
+        t->base.bed = b;
+        task_start(&t->base.task, &b->loop, "snapshot", bed_task_step, bed_task_done);
+        bed_poll_until(b, &t->base.ended);
+        g_assert_cmpint(t->base.result, ==, t->base.result < 0 ? b->err.code ?: t->base.result : 0);
+        return t->base.result;
+}
+
+static inline int bed_create_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_create(&t->u.create, base->bed->img, t->info, t->flags, &base->bed->err);
+}
+
+static inline int bed_goto_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_goto(&t->u.go, base->bed->img, t->id, t->name, &base->bed->err);
+}
+
+static inline int bed_delete_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_delete(&t->u.delete, base->bed->img, t->id, t->name, &base->bed->err);
+}
+
+static inline int bed_load_tmp_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_load_tmp(&t->u.load_tmp, base->bed->img, t->id, t->name,
+                                 &base->bed->err);
+}
+
+static inline int bed_save_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return save_vmstate(&t->u.save, base->bed->img, t->offset, t->iov.iov_len, &t->iov, 1);
+}
+
+static inline int bed_load_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return load_vmstate(&t->u.load, base->bed->img, t->offset, t->iov.iov_len, &t->iov, 1);
+}
+
+/* With a VM state of so many bytes, as the host claims. */
+static inline int bed_create(struct bed *b, const char *name, uint64_t vm_state_bytes,
+                             uint32_t flags, struct hvb_snapshot_info *ret_info)
+{
+        struct hvb_snapshot_info info = {
+                .struct_bytes = sizeof(info),
+                .date_sec = 1700000000,
+                .date_nsec = 5,
+                .vm_clock_nsec = UINT64_C(3723004000000),
+                .vm_state_bytes = vm_state_bytes,
+                .icount = UINT64_MAX,
+        };
+        struct snapshot_task t = {
+                .base.step = bed_create_step,
+                .info = ret_info ? ret_info : &info,
+                .flags = flags,
+        };
+
+        g_strlcpy(info.name, name, sizeof(info.name));
+        if (ret_info)
+                *ret_info = info;
+        return snapshot_run(b, &t);
+}
+
+static inline int bed_named(struct bed *b, int (*step)(struct bed_task *t), const char *id,
+                            const char *name)
+{
+        struct snapshot_task t = { .base.step = step, .id = id, .name = name };
+
+        return snapshot_run(b, &t);
+}
+
+static inline int bed_goto(struct bed *b, const char *name)
+{
+        return bed_named(b, bed_goto_step, NULL, name);
+}
+
+static inline int bed_delete(struct bed *b, const char *name)
+{
+        return bed_named(b, bed_delete_step, NULL, name);
+}
+
+static inline int bed_save(struct bed *b, uint64_t offset, const void *bytes, size_t length)
+{
+        struct snapshot_task t = {
+                .base.step = bed_save_step,
+                .offset = offset,
+                .iov = { (void *)bytes, length },
+        };
+
+        return snapshot_run(b, &t);
+}
+
+static inline int bed_load(struct bed *b, uint64_t offset, void *bytes, size_t length)
+{
+        struct snapshot_task t = {
+                .base.step = bed_load_step,
+                .offset = offset,
+                .iov = { bytes, length },
+        };
+
+        return snapshot_run(b, &t);
+}
+
+#endif

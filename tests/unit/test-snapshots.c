@@ -1,0 +1,438 @@
+/*
+ * test-snapshots.c - internal snapshots on images that qemu-img made, against memory models.
+ *
+ * A scene holds the disk's model and one for each snapshot.  scene_verify closes the
+ * image and lets qemu-img judge: its check finds neither corruption nor leak, the disk and
+ * every snapshot read as their models, the list has their names.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "unit/qemu-img.h"
+#include "unit/snapshot-bed.h"
+
+enum { SNAPSHOTS_MAX = 8 };
+
+struct state {
+        char *name;
+        uint8_t *model;
+        uint64_t disk_bytes;
+};
+
+struct scene {
+        char *path;
+        char *raw;
+        uint8_t *model;
+        uint64_t disk_bytes;
+        struct state snapshots[SNAPSHOTS_MAX];
+        unsigned snapshot_count;
+        uint64_t seed;
+        struct bed bed;
+};
+
+/* ---- scenes ---- */
+
+static void scene_open(struct scene *s)
+{
+        bed_open(&s->bed, s->path, true, 0, 0);
+}
+
+static void scene_begin(struct scene *s, const char *options, uint64_t disk_bytes)
+{
+        g_autofree char *arguments = g_strdup_printf("create -q -f qcow2 -o %s", options);
+        g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, disk_bytes);
+
+        *s = (struct scene){ .path = image_path(), .disk_bytes = disk_bytes, .seed = 1 };
+        s->raw = g_strconcat(s->path, ".raw", NULL);
+        s->model = g_malloc0(disk_bytes);
+        g_free(qemu_img(arguments, s->path, size));
+        scene_open(s);
+}
+
+static void state_clear(struct state *st)
+{
+        g_free(st->name);
+        g_free(st->model);
+}
+
+static void scene_end(struct scene *s)
+{
+        unsigned i;
+
+        bed_close(&s->bed);
+        for (i = 0; i < s->snapshot_count; i++)
+                state_clear(&s->snapshots[i]);
+        g_remove(s->raw);
+        g_free(s->raw);
+        g_free(s->model);
+        image_remove(s->path);
+}
+
+static uint64_t scene_random(struct scene *s, uint64_t limit)
+{
+        s->seed = s->seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+        return (s->seed >> 33) % limit;
+}
+
+static void scene_write(struct scene *s, unsigned count)
+{
+        while (count-- > 0) {
+                uint64_t length = 1 + scene_random(s, 40000);
+                uint64_t offset = scene_random(s, s->disk_bytes - length);
+
+                memset(s->model + offset, (int)scene_random(s, 256), length);
+                g_assert_cmpint(bed_write(&s->bed, offset, s->model + offset, length), ==, 0);
+        }
+}
+
+static void note_created(struct scene *s, const char *name)
+{
+        g_assert_cmpuint(s->snapshot_count, <, SNAPSHOTS_MAX);
+        s->snapshots[s->snapshot_count++] = (struct state){
+                g_strdup(name), g_memdup2(s->model, s->disk_bytes), s->disk_bytes,
+        };
+}
+
+static struct state *state_of(struct scene *s, const char *name)
+{
+        unsigned i;
+
+        for (i = 0; i < s->snapshot_count; i++)
+                if (strcmp(s->snapshots[i].name, name) == 0)
+                        return &s->snapshots[i];
+        g_assert_not_reached();
+}
+
+static void note_deleted(struct scene *s, const char *name)
+{
+        struct state *st = state_of(s, name);
+
+        state_clear(st);
+        memmove(st, st + 1, (size_t)(&s->snapshots[--s->snapshot_count] - st) * sizeof(*st));
+}
+
+static void note_gone_to(struct scene *s, const char *name)
+{
+        struct state *st = state_of(s, name);
+
+        g_free(s->model);
+        s->disk_bytes = st->disk_bytes;
+        s->model = g_memdup2(st->model, st->disk_bytes);
+}
+
+static void scene_create(struct scene *s, const char *name)
+{
+        g_assert_cmpint(bed_create(&s->bed, name, 0, 0, NULL), ==, 0);
+        note_created(s, name);
+}
+
+static void scene_goto(struct scene *s, const char *name)
+{
+        g_assert_cmpint(bed_goto(&s->bed, name), ==, 0);
+        note_gone_to(s, name);
+        g_assert_cmpuint(image_size(s->bed.img), ==, s->disk_bytes);
+}
+
+static void scene_delete(struct scene *s, const char *name)
+{
+        g_assert_cmpint(bed_delete(&s->bed, name), ==, 0);
+        note_deleted(s, name);
+}
+
+/* ---- judging ---- */
+
+/* qemu-img shows snapshots with the active disk's size. */
+static void expect_raw(struct scene *s, const char *convert, const uint8_t *model,
+                       uint64_t disk_bytes)
+{
+        g_autofree uint8_t *bytes = NULL;
+        size_t length;
+
+        g_free(qemu_img(convert, s->path, s->raw));
+        bytes = image_read(s->raw, &length);
+        g_assert_cmpuint(length, ==, s->disk_bytes);
+        g_assert_cmpint(memcmp(bytes, model, MIN(length, disk_bytes)), ==, 0);
+}
+
+static void expect_list(struct scene *s)
+{
+        struct hvb_snapshot_info infos[SNAPSHOTS_MAX];
+        unsigned i;
+
+        for (i = 0; i < SNAPSHOTS_MAX; i++)
+                infos[i].struct_bytes = sizeof(infos[i]);
+        g_assert_cmpuint(snapshot_list(s->bed.img, 0, infos, SNAPSHOTS_MAX), ==,
+                         s->snapshot_count);
+        for (i = 0; i < s->snapshot_count; i++) {
+                g_assert_cmpstr(infos[i].name, ==, s->snapshots[i].name);
+                g_assert_cmpuint(infos[i].disk_bytes, ==, s->snapshots[i].disk_bytes);
+        }
+}
+
+static void scene_verify(struct scene *s)
+{
+        unsigned i;
+
+        bed_compare(&s->bed, s->model, s->disk_bytes);
+        expect_list(s);
+        bed_close(&s->bed);
+        g_free(qemu_img("check -q", s->path, ""));
+        expect_raw(s, "convert -O raw", s->model, s->disk_bytes);
+        for (i = 0; i < s->snapshot_count; i++) {
+                g_autofree char *convert = g_strdup_printf("convert -O raw -l snapshot.name=%s",
+                                                           s->snapshots[i].name);
+
+                expect_raw(s, convert, s->snapshots[i].model, s->snapshots[i].disk_bytes);
+        }
+        scene_open(s);
+        bed_compare(&s->bed, s->model, s->disk_bytes);
+}
+
+static void expect_error(const struct scene *s, int result, int code, const char *text)
+{
+        g_assert_cmpint(result, ==, code);
+        if (!strstr(s->bed.err.text, text))
+                g_error("\"%s\" does not say \"%s\"", s->bed.err.text, text);
+}
+
+static void qemu_snapshot(struct scene *s, const char *how)
+{
+        g_autofree char *arguments = g_strdup_printf("snapshot %s", how);
+
+        bed_close(&s->bed);
+        g_free(qemu_img(arguments, s->path, ""));
+        scene_open(s);
+}
+
+/* ---- tests ---- */
+
+static const char *const formats[] = {
+        "cluster_size=512",
+        "cluster_size=512,refcount_bits=64",
+        "cluster_size=4k,refcount_bits=4",
+        "cluster_size=4k,compat=0.10",
+        "cluster_size=8k,refcount_bits=8,lazy_refcounts=on",
+        "cluster_size=64k,refcount_bits=16",
+        "cluster_size=64k,refcount_bits=32",
+        "cluster_size=2M",
+};
+
+/* Created, gone to, deleted in all orders, the disk changing in between. */
+static void test_life(gconstpointer options)
+{
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, options, 5 << 20);
+        scene_write(&s, 60);
+        scene_create(&s, "first");
+        scene_write(&s, 20);
+        scene_create(&s, "second");
+        scene_verify(&s);
+        scene_write(&s, 20);
+        scene_goto(&s, "first");
+        scene_verify(&s);
+        scene_write(&s, 20);
+        scene_create(&s, "third");
+        scene_write(&s, 5);
+        scene_delete(&s, "first");
+        scene_verify(&s);
+        scene_goto(&s, "second");
+        scene_delete(&s, "second");
+        scene_verify(&s);
+        scene_write(&s, 20);
+        scene_delete(&s, "third");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
+/* Each side works on what the other made. */
+static void test_qemu(gconstpointer options)
+{
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, options, 3 << 20);
+        scene_write(&s, 30);
+        qemu_snapshot(&s, "-c theirs");
+        note_created(&s, "theirs");
+        scene_write(&s, 20);
+        scene_create(&s, "ours");
+        scene_write(&s, 20);
+        qemu_snapshot(&s, "-a ours");
+        note_gone_to(&s, "ours");
+        scene_write(&s, 10);
+        scene_verify(&s);
+        scene_goto(&s, "theirs");
+        scene_write(&s, 10);
+        scene_verify(&s);
+        qemu_snapshot(&s, "-d ours");
+        note_deleted(&s, "ours");
+        scene_write(&s, 10);
+        scene_delete(&s, "theirs");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
+/* A count that cannot grow refuses the snapshot, and nothing of it stays. */
+static void test_overflow(void)
+{
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, "refcount_bits=1,cluster_size=4k", 3 << 20);
+        scene_write(&s, 30);
+        expect_error(&s, bed_create(&s.bed, "a", 0, 0, NULL), -EINVAL, "refcount_bits=1");
+        scene_verify(&s);
+        scene_write(&s, 10);
+        scene_verify(&s);
+        scene_end(&s);
+
+        scene_begin(&s, "refcount_bits=2,cluster_size=4k", 3 << 20);
+        scene_write(&s, 30);
+        scene_create(&s, "a");
+        scene_create(&s, "b");
+        scene_write(&s, 3);
+        expect_error(&s, bed_create(&s.bed, "c", 0, 0, NULL), -EINVAL, "refcount_bits=2");
+        expect_error(&s, bed_goto(&s.bed, "a"), -EINVAL, "refcount_bits=2");
+        scene_verify(&s);
+        scene_delete(&s, "a");
+        scene_create(&s, "c");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
+static void test_replace(void)
+{
+        struct hvb_snapshot_info info;
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, "cluster_size=4k", 3 << 20);
+        scene_write(&s, 30);
+        scene_create(&s, "a");
+        scene_create(&s, "b");
+        scene_write(&s, 10);
+        expect_error(&s, bed_create(&s.bed, "a", 0, 0, NULL), -EEXIST, "'a'");
+        scene_verify(&s);
+        g_assert_cmpint(bed_create(&s.bed, "a", 0, HVB_SNAPSHOT_REPLACE, &info), ==, 0);
+        g_assert_cmpstr(info.id_str, ==, "3");
+        g_assert_cmpuint(info.disk_bytes, ==, s.disk_bytes);
+        note_deleted(&s, "a");
+        note_created(&s, "a");
+        scene_verify(&s);
+        scene_write(&s, 10);
+        scene_goto(&s, "a");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
+static void test_lookup(void)
+{
+        char long_name[256];
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        memset(long_name, 'n', sizeof(long_name) - 1);
+        long_name[sizeof(long_name) - 1] = '\0';
+        scene_begin(&s, "cluster_size=4k", 1 << 20);
+        scene_create(&s, "2");
+        scene_create(&s, long_name);
+        expect_error(&s, bed_create(&s.bed, "", 0, 0, NULL), -EINVAL, "name");
+        expect_error(&s, bed_goto(&s.bed, "none"), -ENOENT, "snapshot 'none' not found");
+        expect_error(&s, bed_delete(&s.bed, "1"), -ENOENT, "snapshot '1' not found");
+        expect_error(&s, bed_named(&s.bed, bed_delete_step, "2", "2"), -ENOENT, "with id '2'");
+        expect_error(&s, bed_named(&s.bed, bed_goto_step, "9", NULL), -ENOENT, "id '9'");
+        g_assert_cmpint(bed_named(&s.bed, bed_delete_step, "1", "2"), ==, 0);
+        note_deleted(&s, "2");
+        g_assert_cmpint(bed_named(&s.bed, bed_goto_step, "2", NULL), ==, 0);
+        scene_verify(&s);
+        scene_create(&s, "x");
+        g_assert_cmpstr(s.bed.img->snapshots[1].id, ==, "3");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
+static void test_size(void)
+{
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, "cluster_size=512", 1 << 20);
+        scene_write(&s, 20);
+        scene_create(&s, "small");
+        bed_close(&s.bed);
+        g_free(qemu_img("resize -q", s.path, "3M"));
+        s.model = g_realloc(s.model, 3 << 20);
+        memset(s.model + s.disk_bytes, 0, (3 << 20) - s.disk_bytes);
+        s.disk_bytes = 3 << 20;
+        scene_open(&s);
+        scene_write(&s, 40);
+        scene_create(&s, "large");
+        scene_goto(&s, "small");
+        scene_verify(&s);
+        scene_write(&s, 10);
+        scene_goto(&s, "large");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
+/* Read-only, in memory: the file does not change by one bit. */
+static void test_load_tmp(void)
+{
+        g_autofree uint8_t *before = NULL;
+        g_autofree uint8_t *after = NULL;
+        size_t before_bytes;
+        size_t after_bytes;
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, "cluster_size=4k", 3 << 20);
+        scene_write(&s, 30);
+        scene_create(&s, "a");
+        scene_write(&s, 30);
+        expect_error(&s, bed_named(&s.bed, bed_load_tmp_step, NULL, "a"), -EINVAL, "read-only");
+        bed_close(&s.bed);
+        before = image_read(s.path, &before_bytes);
+        bed_open(&s.bed, s.path, false, 0, 0);
+        bed_compare(&s.bed, s.model, s.disk_bytes);
+        g_assert_cmpint(bed_goto(&s.bed, "a"), ==, -EROFS);
+        g_assert_cmpint(bed_named(&s.bed, bed_load_tmp_step, NULL, "a"), ==, 0);
+        bed_compare(&s.bed, s.snapshots[0].model, s.snapshots[0].disk_bytes);
+        bed_close(&s.bed);
+        after = image_read(s.path, &after_bytes);
+        g_assert_cmpmem(before, before_bytes, after, after_bytes);
+        scene_open(&s);
+        scene_end(&s);
+}
+
+int main(int argc, char **argv)
+{
+        unsigned i;
+
+        g_test_init(&argc, &argv, NULL);
+        for (i = 0; i < G_N_ELEMENTS(formats); i++) {
+                g_autofree char *life = g_strdup_printf("/snapshots/life/%s", formats[i]);
+                g_autofree char *qemu = g_strdup_printf("/snapshots/qemu/%s", formats[i]);
+
+                g_test_add_data_func(life, formats[i], test_life);
+                g_test_add_data_func(qemu, formats[i], test_qemu);
+        }
+        g_test_add_func("/snapshots/overflow", test_overflow);
+        g_test_add_func("/snapshots/replace", test_replace);
+        g_test_add_func("/snapshots/lookup", test_lookup);
+        g_test_add_func("/snapshots/size", test_size);
+        g_test_add_func("/snapshots/load-tmp", test_load_tmp);
+        return g_test_run();
+}
