@@ -67,6 +67,7 @@ struct commit {
         struct stage map;               /* L2 slices ... */
         struct stage l1;                /* ... and L1 sectors: pieces of another size */
         bool maps;
+        bool with_refs;                 /* refs and table are part of this one */
         struct io fsync;
         GArray *frees;                  /* of struct pending_free */
         unsigned free_index;
@@ -209,7 +210,8 @@ static void collect_tables(struct commit *c)
         struct image *img = c->img;
         unsigned unit = img->root_bytes / 512;
 
-        if (refs_wanted(c)) {
+        c->with_refs = refs_wanted(c);
+        if (c->with_refs) {
                 collect_slices(&c->refs, &img->refs.cache);
                 if (img->refs.any_dirty)
                         collect_table(&c->table, img->refs.table, img->refs.table_entries,
@@ -248,7 +250,7 @@ static void take(struct commit *c)
         stage_take(&c->table);
         stage_take(&c->map);
         stage_take(&c->l1);
-        if (c->table.pieces->len > 0)
+        if (c->with_refs)
                 img->refs.any_dirty = false;
         img->active.any_dirty = false;
         c->frees = img->refs.frees;
