@@ -134,21 +134,43 @@ static bool has_block(struct image *img, uint64_t cluster_index)
         return block < img->refs.table_entries && img->refs.table[block] != 0;
 }
 
-/* A block in the first cluster of those it counts. */
-static int block_layout(struct refs_grow_step *s, struct image *img, uint64_t block)
+/* A block lies among the clusters it counts: a run longer than what it leaves needs several. */
+static uint64_t blocks_for_run(const struct image *img, uint64_t run_count)
+{
+        return div_up(run_count, image_geometry(img)->refblock_entries - 1);
+}
+
+/* Missing blocks in a row, all at the beginning of the clusters they count. */
+static int blocks_layout(struct refs_grow_step *s, struct image *img, uint64_t block,
+                         uint64_t run_count)
 {
         const struct geometry *g = image_geometry(img);
+        uint64_t wanted = u64_min(blocks_for_run(img, run_count),
+                                  img->refs.table_entries - block);
 
+        s->block_count = 1;
+        while (s->block_count < wanted && img->refs.table[block + s->block_count] == 0)
+                s->block_count++;
+        s->total_clusters = s->block_count;
         s->first_cluster = block << g->refblock_bits;
-        if (image_is_metadata(img, s->first_cluster << g->cluster_bits, g->cluster_bytes))
+        if (image_is_metadata(img, s->first_cluster << g->cluster_bits,
+                              s->block_count << g->cluster_bits))
                 return image_corrupt(img, "%s: refcount block %" PRIu64 " is missing, but metadata "
                                      "lies in the clusters that it counts", img->name, block);
         s->buffer = io_buffer_try_new(g->cluster_bytes);
-        if (!s->buffer)
-                return -ENOMEM;
+        return s->buffer ? 0 : -ENOMEM;
+}
+
+/* The counts of block i of the new ones: what was added is in use. */
+static void fill_block(struct refs_grow_step *s, struct image *img, uint64_t i)
+{
+        const struct geometry *g = image_geometry(img);
+        uint64_t first = i << g->refblock_bits;
+        uint64_t n;
+
         memset(s->buffer, 0, g->cluster_bytes);
-        refcount_set(s->buffer, g->refcount_order, 0, 1);
-        return 0;
+        for (n = 0; n < g->refblock_entries && first + n < s->total_clusters; n++)
+                refcount_set(s->buffer, g->refcount_order, n, 1);
 }
 
 static void note_written(struct image *img, uint64_t host_end)
@@ -160,7 +182,7 @@ static void note_written(struct image *img, uint64_t host_end)
 static void install_block(struct refs_grow_step *s, struct image *img, uint64_t block)
 {
         const struct geometry *g = image_geometry(img);
-        uint64_t host_offset = s->first_cluster << g->cluster_bits;
+        uint64_t host_offset = (s->first_cluster + s->i) << g->cluster_bits;
 
         slices_put(&img->refs.cache, host_offset, s->buffer, g->cluster_bytes, true);
         img->refs.table[block] = host_offset;
@@ -169,15 +191,24 @@ static void install_block(struct refs_grow_step *s, struct image *img, uint64_t 
         note_written(img, host_offset + g->cluster_bytes);
 }
 
-static int block_add(struct refs_grow_step *s, struct image *img, uint64_t block)
+/* All are written before the first is installed: nothing is allocated among them meanwhile. */
+static int blocks_add(struct refs_grow_step *s, struct image *img, uint64_t block,
+                      uint64_t run_count)
 {
         const struct geometry *g = image_geometry(img);
 
         CO_BEGIN(s);
-        CO_TRY(s, out, block_layout(s, img, block));
-        CO_TRY(s, out, io_write(&s->io, &img->file, s->first_cluster << g->cluster_bits,
-                                s->buffer, g->cluster_bytes));
-        install_block(s, img, block);
+        CO_TRY(s, out, blocks_layout(s, img, block, run_count));
+        for (s->i = s->block_count; s->i-- > 0;) {
+                fill_block(s, img, s->i);
+                CO_TRY(s, out, io_write(&s->io, &img->file,
+                                        (s->first_cluster + s->i) << g->cluster_bits, s->buffer,
+                                        g->cluster_bytes));
+        }
+        for (s->i = 0; s->i < s->block_count; s->i++) {
+                fill_block(s, img, s->i);
+                install_block(s, img, block + s->i);
+        }
 out:
         free(s->buffer);
         s->buffer = NULL;
@@ -190,7 +221,8 @@ out:
  * New blocks and then the new table, in a row, where the old table's reach ends:
  * no cluster there has a count, so all are free.
  */
-static int table_layout(struct refs_grow_step *s, struct image *img, uint64_t block)
+static int table_layout(struct refs_grow_step *s, struct image *img, uint64_t block,
+                        uint64_t run_count)
 {
         const struct geometry *g = image_geometry(img);
         uint64_t old_entries = img->refs.table_entries;
@@ -203,7 +235,8 @@ static int table_layout(struct refs_grow_step *s, struct image *img, uint64_t bl
                 entries = u64_max(entries, old_entries + s->block_count);
                 table_clusters = div_up(entries * 8, g->cluster_bytes);
                 s->total_clusters = s->block_count + table_clusters;
-        } while (s->total_clusters > s->block_count * g->refblock_entries && s->block_count++);
+        } while (s->total_clusters + run_count > s->block_count * g->refblock_entries &&
+                 s->block_count++);
 
         s->new_entries = table_clusters * g->cluster_bytes / 8;
         s->first_cluster = old_entries << g->refblock_bits;
@@ -217,17 +250,6 @@ static int table_layout(struct refs_grow_step *s, struct image *img, uint64_t bl
         s->new_table = g_try_new0(uint64_t, s->new_entries);
         s->buffer = io_buffer_try_new(u64_max(s->new_entries * 8, g->cluster_bytes));
         return s->new_table && s->buffer ? 0 : -ENOMEM;
-}
-
-static void fill_block(struct refs_grow_step *s, struct image *img, uint64_t i)
-{
-        const struct geometry *g = image_geometry(img);
-        uint64_t first = i << g->refblock_bits;
-        uint64_t n;
-
-        memset(s->buffer, 0, g->cluster_bytes);
-        for (n = 0; n < g->refblock_entries && first + n < s->total_clusters; n++)
-                refcount_set(s->buffer, g->refcount_order, n, 1);
 }
 
 static void fill_table(struct refs_grow_step *s, struct image *img)
@@ -267,12 +289,13 @@ static void install_table(struct refs_grow_step *s, struct image *img, uint64_t 
                           image_geometry(img)->cluster_bits);
 }
 
-static int table_grow(struct refs_grow_step *s, struct image *img, uint64_t block)
+static int table_grow(struct refs_grow_step *s, struct image *img, uint64_t block,
+                      uint64_t run_count)
 {
         const struct geometry *g = image_geometry(img);
 
         CO_BEGIN(s);
-        CO_TRY(s, out, table_layout(s, img, block));
+        CO_TRY(s, out, table_layout(s, img, block, run_count));
         s->new_dirty = g_try_new0(uint64_t, s->new_entries / 4096 + 1);
         if (!s->new_dirty)
                 CO_FAIL(s, out, -ENOMEM);
@@ -299,16 +322,17 @@ out:
         CO_END(s);
 }
 
-int refs_grow(struct refs_grow *s, struct image *img, uint64_t cluster_index)
+int refs_grow(struct refs_grow *s, struct image *img, uint64_t cluster_index,
+              uint64_t run_count)
 {
         uint64_t block = cluster_index >> image_geometry(img)->refblock_bits;
 
         CO_BEGIN(s);
         CO_TRY(s, out, co_lock_acquire(&img->refs.grow_lock, &s->waiter));
         if (block >= img->refs.table_entries)
-                CO_TRY(s, unlock, table_grow(&s->step, img, block));
+                CO_TRY(s, unlock, table_grow(&s->step, img, block, run_count));
         if (!has_block(img, cluster_index))
-                CO_TRY(s, unlock, block_add(&s->step, img, block));
+                CO_TRY(s, unlock, blocks_add(&s->step, img, block, run_count));
 unlock:
         co_lock_release(&img->refs.grow_lock);
 out:
@@ -317,14 +341,15 @@ out:
 
 /* ---- the coroutines ---- */
 
-/* Removes what stopped an allocation at cluster_index. */
-static int make_way(struct clusters_alloc *s, struct image *img, uint64_t cluster_index)
+/* Removes what stopped an allocation of run_count clusters at cluster_index. */
+static int make_way(struct clusters_alloc *s, struct image *img, uint64_t cluster_index,
+                    uint64_t run_count)
 {
         if (s->growing || !has_block(img, cluster_index)) {
                 int ret;
 
                 s->growing = true;
-                ret = refs_grow(&s->grow, img, cluster_index);
+                ret = refs_grow(&s->grow, img, cluster_index, run_count);
                 if (ret != CO_PENDING)
                         s->growing = false;
                 return ret;
@@ -340,7 +365,7 @@ int clusters_alloc_run(struct clusters_alloc *s, struct image *img, uint64_t max
         while ((s->why = clusters_alloc_cached(img, max_count, want_host_offset,
                                                ret_host_offset, ret_count)) == -EAGAIN) {
                 s->scan = img->refs.free_hint;
-                CO_TRY(s, out, make_way(s, img, s->scan));
+                CO_TRY(s, out, make_way(s, img, s->scan, 1));
         }
         if (s->why < 0)
                 CO_FAIL(s, out, s->why);
@@ -402,7 +427,7 @@ int clusters_alloc(struct clusters_alloc *s, struct image *img, uint64_t cluster
                         s->why = claim_run(s, img, cluster_count);
                 if (s->why != -EAGAIN)
                         break;
-                CO_TRY(s, out, make_way(s, img, s->scan));
+                CO_TRY(s, out, make_way(s, img, s->scan, cluster_count));
         }
         if (s->why < 0)
                 CO_FAIL(s, out, s->why);

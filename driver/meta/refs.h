@@ -101,7 +101,7 @@ struct refs_grow_step {
         uint64_t new_entries;
         uint64_t first_cluster;
         uint64_t block_count;
-        uint64_t total_clusters;
+        uint64_t total_clusters;        /* blocks, and the table if that grows */
         uint64_t old_offset;
         uint64_t old_bytes;
         uint64_t i;
@@ -113,8 +113,12 @@ struct refs_grow {
         struct refs_grow_step step;
 };
 
-/* Coroutine: afterwards a refcount block counts cluster_index. */
-int refs_grow(struct refs_grow *s, struct image *img, uint64_t cluster_index);
+/*
+ * Coroutine: afterwards a refcount block counts cluster_index.  If there was none, as many are
+ * added in a row as a free run of run_count clusters needs (fewer if others lie in the way).
+ */
+int refs_grow(struct refs_grow *s, struct image *img, uint64_t cluster_index,
+              uint64_t run_count);
 
 struct clusters_alloc {
         struct co co;
