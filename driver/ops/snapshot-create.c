@@ -1,7 +1,8 @@
 /*
  * snapshot-create.c - taking an internal snapshot, guest writes held off.
  *
- *   1. everything is settled, a v3 image is marked dirty
+ *   1. everything is settled, a v3 image is marked dirty; VM state that QEMU left in the
+ *      active L1 goes
  *   2. the active tree's counts go up, its COPIED flags are cleared
  *   3. the snapshot's L1 is written: the disk's entries, and behind them those of the
  *      saved VM state, whose references it takes over
@@ -229,6 +230,7 @@ int snapshot_create(struct snapshot_create *s, struct image *img, struct hvb_sna
         CO_TRY(s, forget, read_replaced(s, img));
         CO_TRY(s, forget, make_list(s, img, info));
         CO_TRY(s, forget, exclusive_begin(&s->exclusive, img));
+        CO_UNDO(s, vmstate_trim(&s->trim, img));
         CO_TRY(s, end, make_l1(s, img, info, err));
         CO_TRY(s, end, take(s, img, info, err));
         if (s->replaced >= 0)

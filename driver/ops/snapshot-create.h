@@ -23,6 +23,7 @@ struct snapshot_create {
         struct tree_refresh refresh;
         struct tree_drop drop;
         struct vmstate_drop drop_state;
+        struct vmstate_trim trim;
         struct snapshots_publish publish;
         struct l1_table l1;             /* the snapshot's, in memory */
         struct l1_table old_l1;         /* of the snapshot that is replaced */

@@ -32,6 +32,38 @@ out:
         CO_END(s);
 }
 
+/* What the active L1 maps behind the disk moves to a table of its own. */
+static int split_active(struct vmstate_trim *s, struct image *img)
+{
+        uint32_t first = (uint32_t)geometry_l1_entries(image_geometry(img), image_size(img));
+        uint32_t count = img->active.count > first ? img->active.count - first : 0;
+        uint32_t i;
+
+        if (l1_init(&s->tail, count, 0) < 0)
+                return -ENOMEM;
+        s->used = false;
+        for (i = 0; i < count; i++) {
+                if (img->active.entries[first + i] == 0)
+                        continue;
+                s->tail.entries[i] = img->active.entries[first + i];
+                l1_set(&img->active, first + i, 0);
+                s->used = true;
+        }
+        return 0;
+}
+
+int vmstate_trim(struct vmstate_trim *s, struct image *img)
+{
+        CO_BEGIN(s);
+        CO_TRY(s, out, split_active(s, img));
+        if (s->used)
+                CO_TRY(s, clear, tree_drop(&s->drop, img, &s->tail));
+clear:
+        l1_clear(&s->tail);
+out:
+        CO_END(s);
+}
+
 static int forget_saved(struct save_vmstate *s, struct image *img)
 {
         CO_BEGIN(&s->forget);

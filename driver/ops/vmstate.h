@@ -23,6 +23,19 @@ struct vmstate_drop {
  * img->control and has the write gate closed and metadata settled. */
 int vmstate_drop(struct vmstate_drop *s, struct image *img);
 
+struct vmstate_trim {
+        struct co co;
+        struct tree_drop drop;
+        struct l1_table tail;
+        bool used;
+};
+
+/*
+ * Coroutine: the state that QEMU leaves behind the disk in the active L1 when it goes to a
+ * snapshot is given up: its own resize would leak it.  The caller as above.  A failure leaks.
+ */
+int vmstate_trim(struct vmstate_trim *s, struct image *img);
+
 struct save_vmstate {
         struct co co;
         struct waiter waiter;

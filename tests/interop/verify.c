@@ -201,7 +201,7 @@ static int vm_state_by_peer(struct sequence *seq, struct model_snapshot *snapsho
         if (ret == 0)
                 ret = compare_dump(seq, result.out, snapshot->vm_state);
         peer_result_clear(&result);
-        return ret;
+        return ret == 0 ? subject_check(seq) : ret;
 }
 
 static int some_vm_state_by_peer(struct sequence *seq)
@@ -223,6 +223,8 @@ static int delete_all(struct sequence *seq)
 
         while (ret == 0 && seq->model.snapshot_count > 0 && rng_chance(&seq->rng, 50))
                 ret = handoff_snapshot_delete(seq, control_pick(seq));
+        if (ret == 0)
+                ret = subject_check(seq);
         if (ret == 0)
                 ret = subject_open(seq, true);
         while (ret == 0 && seq->model.snapshot_count > 0)
