@@ -69,6 +69,7 @@ static void put_file(const char *path, const uint8_t *bytes, uint64_t length_byt
 {
         g_autoptr(GError) error = NULL;
 
+        g_unlink(path);                 /* or a longer one would keep its end */
         g_file_set_contents_full(path, (const char *)bytes, (gssize)length_bytes,
                                  G_FILE_SET_CONTENTS_NONE, 0600, &error);
         g_assert_no_error(error);
