@@ -150,10 +150,16 @@ static int peer_create(struct sequence *seq)
         return handoff_repair_leaks(seq);
 }
 
+bool handoff_may_go(const struct sequence *seq, const struct model_snapshot *snapshot)
+{
+        return !control_may_overflow(seq) ||
+               snapshot->disk->size_bytes == seq->model.disk->size_bytes;
+}
+
 /* Not for a snapshot whose content we have not read yet. */
 static int peer_goto(struct sequence *seq, struct model_snapshot *snapshot)
 {
-        if (snapshot->other)
+        if (snapshot->other || !handoff_may_go(seq, snapshot))
                 return 0;
         if (snapshot_command(seq, "-a", snapshot->name) == 0) {
                 model_snapshot_goto(&seq->model, snapshot);

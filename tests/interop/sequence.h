@@ -110,6 +110,8 @@ int handoff_run(struct sequence *seq);
 /* After the peer refused a snapshot operation: its own leaks, and nothing else. */
 int handoff_repair_leaks(struct sequence *seq);
 int handoff_snapshot_delete(struct sequence *seq, struct model_snapshot *snapshot);
+/* QEMU resizes first, and leaves it so when a count overflows then. */
+bool handoff_may_go(const struct sequence *seq, const struct model_snapshot *snapshot);
 
 /* verify.c */
 int verify_all(struct sequence *seq);

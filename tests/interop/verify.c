@@ -210,7 +210,7 @@ static int some_vm_state_by_peer(struct sequence *seq)
                 struct model_snapshot *snapshot = seq->model.snapshots[i];
                 uint64_t size = snapshot->vm_state->size_bytes;
 
-                if (size && size <= DUMPED_STATE_MAX)
+                if (size && size <= DUMPED_STATE_MAX && handoff_may_go(seq, snapshot))
                         return vm_state_by_peer(seq, snapshot);
         }
         return 0;
