@@ -38,7 +38,12 @@ enum {
         CQ_FACTOR = 4,                  /* completions for each submission entry */
         STALL_PAUSE_MS = 1,
         REAP_BATCH = 64,
+        CALL_WAIT_MS = 10,
+        CALLS_MAX = 8,
 };
+
+/* Did this thread close a ring?  See call_workers(). */
+static _Thread_local bool ring_closed;
 
 /* user_data of the poll of notify_fd; that of an io is its address. */
 static char notify_mark;
@@ -238,23 +243,16 @@ static int reap(struct uring *u)
         return total;
 }
 
-/* Invariant 3. */
-static bool quiet(struct uring *u)
-{
-        eventfd_t value;
-
-        if (u->stalled) {
-                eventfd_write(u->event_fd, 1);
-                return true;
-        }
-        eventfd_read(u->event_fd, &value);
-        return io_uring_cq_ready(&u->ring) == 0 && !kernel_wants_us(u);
-}
-
+/*
+ * Invariant 3: nothing is left to do unless the descriptor is readable.  It is emptied
+ * before the last look.  IORING_SQ_TASKRUN alone does not tell: the kernel sets it after it has
+ * queued the work, so that it can stay set with nothing queued.
+ */
 static int uring_run(struct engine *engine, int timeout_ms)
 {
         struct uring *u = (struct uring *)engine;
-        int wait_ms;
+        eventfd_t value;
+        int looks = 0;
         int reaped;
         int ret;
 
@@ -262,18 +260,19 @@ static int uring_run(struct engine *engine, int timeout_ms)
 
         u->stalled = false;
         do {
+                if (looks++ > 0) {
+                        eventfd_read(u->event_fd, &value);
+                        timeout_ms = 0;
+                }
                 fill(u);
-                wait_ms = more_to_fill(u) ? 0 : timeout_ms;
-                ret = enter(u, wait_ms);
+                ret = enter(u, more_to_fill(u) ? 0 : timeout_ms);
                 if (ret < 0)
                         return ret;
-                if (wait_ms != 0)
-                        timeout_ms = 0;
                 reaped = reap(u);
         } while (reaped == 0 && !u->stalled &&
-                 (more_to_fill(u) || io_uring_sq_ready(&u->ring) > 0 || !quiet(u)));
-        if (reaped == 0 && u->stalled)
-                quiet(u);
+                 (looks < 2 || more_to_fill(u) || io_uring_sq_ready(&u->ring) > 0));
+        if (u->stalled)
+                eventfd_write(u->event_fd, 1);
         return reaped;
 }
 
@@ -324,6 +323,33 @@ static int ring_make(struct io_uring *ring, unsigned entries)
         return 0;
 }
 
+/*
+ * Linux 6.18 lets a thread's workers go when its last ring closes, and what is queued to one
+ * that is just leaving waits until more is queued, perhaps for ever.  So in a ring that follows
+ * a closed one a no-op goes through a worker first, and another if it does not come back.
+ */
+static int call_workers(struct uring *u)
+{
+        struct __kernel_timespec ts = { .tv_nsec = CALL_WAIT_MS * 1000000ll };
+        struct io_uring_cqe *cqe;
+        struct io_uring_sqe *sqe;
+        unsigned called = 0;
+        unsigned came;
+        int ret;
+
+        do {
+                sqe = io_uring_get_sqe(&u->ring);
+                io_uring_prep_nop(sqe);
+                sqe->flags |= IOSQE_ASYNC;
+                called++;
+                ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, called, &ts, NULL);
+                came = io_uring_cq_ready(&u->ring);
+                io_uring_cq_advance(&u->ring, came);
+                called -= came;
+        } while (called > 0 && called < CALLS_MAX && (ret >= 0 || ret == -ETIME || ret == -EINTR));
+        return called == 0 ? 0 : -EIO;
+}
+
 static int uring_attach(struct engine *engine)
 {
         struct uring *u = (struct uring *)engine;
@@ -334,7 +360,9 @@ static int uring_attach(struct engine *engine)
         ret = ring_make(&u->ring, u->entries);
         if (ret < 0)
                 return ret;
-        ret = io_uring_register_eventfd(&u->ring, u->event_fd);
+        ret = ring_closed ? call_workers(u) : 0;
+        if (ret == 0)
+                ret = io_uring_register_eventfd(&u->ring, u->event_fd);
         if (ret < 0) {
                 io_uring_queue_exit(&u->ring);
                 return ret;
@@ -356,6 +384,7 @@ static int uring_detach(struct engine *engine)
         g_assert(u->inflight == 0 && g_queue_is_empty(&u->backlog));
 
         io_uring_queue_exit(&u->ring);
+        ring_closed = true;
         u->attached = false;
         u->files_registered = false;
         u->buffers_registered = false;
