@@ -78,7 +78,7 @@ enum {
         HVB_REQ_FUA             = 1 << 0,  /* durable at completion, as if flushed */
         HVB_REQ_MAY_UNMAP       = 1 << 1,  /* pwrite_zeroes may deallocate */
         HVB_REQ_NO_FALLBACK     = 1 << 2,  /* pwrite_zeroes: -ENOTSUP rather than write data */
-        HVB_REQ_COMPRESS        = 1 << 3,  /* pwritev: one whole cluster (or the disk's tail), stored compressed */
+        HVB_REQ_COMPRESS        = 1 << 3,  /* pwritev: one cluster, or the disk's end */
 };
 
 /* ---- What the host provides ------------------------------------------------ */
@@ -164,9 +164,9 @@ struct hvb_host {
 enum {
         HVB_OPEN_RDWR           = 1 << 0,  /* fd is writable and the image will be written */
         HVB_OPEN_NO_LOCK        = 1 << 1,  /* take no locks on the fds (block devices, sandboxes) */
-        HVB_OPEN_FORCE_SHARE    = 1 << 2,  /* read-only beside a writer; data may be inconsistent */
-        HVB_OPEN_NO_BACKING     = 1 << 3,  /* do not ask for children; what they hold reads as -ENOMEDIUM */
-        HVB_OPEN_CHECK          = 1 << 4,  /* for check(): open dirty or corrupt images as they are */
+        HVB_OPEN_FORCE_SHARE    = 1 << 2,  /* read-only beside a writer, not consistent */
+        HVB_OPEN_NO_BACKING     = 1 << 3,  /* no children: what they hold is -ENOMEDIUM */
+        HVB_OPEN_CHECK          = 1 << 4,  /* for check(): dirty or corrupt images as they are */
 };
 
 /*
@@ -256,7 +256,7 @@ enum {
         HVB_STATUS_DATA         = 1 << 0,  /* reads from a file of the chain */
         HVB_STATUS_ZERO         = 1 << 1,  /* reads as zeros */
         HVB_STATUS_OFFSET_VALID = 1 << 2,  /* host_offset is meaningful */
-        HVB_STATUS_ALLOCATED    = 1 << 3,  /* content comes from this chain, not from beyond its end */
+        HVB_STATUS_ALLOCATED    = 1 << 3,  /* content comes from this chain of files */
         HVB_STATUS_COMPRESSED   = 1 << 4,
 };
 
@@ -292,7 +292,10 @@ struct hvb_check_result {
         void *opaque;
 };
 
-enum { HVB_SNAPSHOT_REPLACE = 1 << 0 };  /* snapshot_create: an existing name is replaced in one switch */
+/* For snapshot_create. */
+enum {
+        HVB_SNAPSHOT_REPLACE    = 1 << 0,  /* an existing name is replaced, in one switch */
+};
 
 /* ---- The driver --------------------------------------------------------------------- */
 
@@ -401,7 +404,8 @@ struct hvb_driver {
         /*
          * VM state, offsets from its own start.  save writes the state that the next
          * snapshot_create takes; load reads that of the snapshot last gone to or
-         * loaded, or what was just saved.  Reading past the end gives zeros.
+         * loaded, or what was just saved.  Reading past the end gives zeros.  Saving no
+         * bytes at offset 0 gives up what was saved so far.
          */
         void (*save_vmstate)(struct hvb_image *image, struct hvb_request *request, uint64_t offset,
                              const struct iovec *iov, unsigned iov_count);
@@ -416,8 +420,10 @@ struct hvb_driver {
          */
         int (*detach)(struct hvb_image *image);
         int (*attach)(struct hvb_image *image, struct hvb_error *err);
-        void (*inactivate)(struct hvb_image *image, struct hvb_request *request, struct hvb_error *err);
-        void (*activate)(struct hvb_image *image, struct hvb_request *request, struct hvb_error *err);
+        void (*inactivate)(struct hvb_image *image, struct hvb_request *request,
+                           struct hvb_error *err);
+        void (*activate)(struct hvb_image *image, struct hvb_request *request,
+                         struct hvb_error *err);
 
         /* Each operation that waits, as "name  file:line < file:line ..." (innermost first). */
         void (*dump_operations)(struct hvb_image *image,
@@ -432,7 +438,8 @@ typedef const struct hvb_driver *(*hvb_driver_entry_fn)(uint32_t abi_version);
 
 /* Does the table reach as far as member?  For members younger than version 1. */
 #define HVB_HAS(driver, member) \
-        ((driver)->struct_bytes >= offsetof(struct hvb_driver, member) + sizeof((driver)->member) && \
+        ((driver)->struct_bytes >= \
+                 offsetof(struct hvb_driver, member) + sizeof((driver)->member) && \
          (driver)->member != NULL)
 
 #ifdef __cplusplus

@@ -95,7 +95,7 @@ struct image {
         uint32_t open_flags;            /* HVB_OPEN_* */
         enum image_state state;
         bool writable;
-        bool is_raw;                    /* a raw file at the end of a chain: only file, size_bytes */
+        bool is_raw;                    /* a raw file that ends a chain: only file, size_bytes */
         bool has_child_fd;              /* child.fd is the host's, to be closed by close_child */
         struct hvb_child child;         /* for backing images */
         unsigned depth;
@@ -129,7 +129,7 @@ struct image {
         unsigned dirty_holders;         /* who needs the dirty bit; see dirty_hold */
         bool lazy;                      /* lazy refcounts in use: counts are written late */
 
-        uint64_t compressed_next;       /* host offset for the next compressed bytes, 0: none open */
+        uint64_t compressed_next;       /* host offset of the next compressed bytes, or 0 */
         struct co_lock compressed_lock;
         struct co_lock l2_lock;         /* an L2 table is being added or copied */
         uint64_t l2_cache_limit;        /* bytes, from options */

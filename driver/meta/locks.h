@@ -16,7 +16,8 @@
 
 #include "hv-block.h"
 
-/* Takes the locks that a user of the file with these HVB_OPEN_* flags needs.  fd -1 (simulated) and HVB_OPEN_NO_LOCK: nothing to do. */
+/* Takes the locks that a user of the file with these HVB_OPEN_* flags needs.  fd -1 (simulated)
+ * and HVB_OPEN_NO_LOCK: nothing to do. */
 int locks_take(int fd, unsigned open_flags, const char *name, struct hvb_error *err);
 void locks_drop(int fd, unsigned open_flags);
 

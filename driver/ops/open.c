@@ -231,7 +231,8 @@ static int load_layer(struct image_load *s, struct image *img,
         CO_TRY(s, l1_failed, l1_read(&s->l1, img, img->header.l1_offset, img->header.l1_entries,
                                      &img->active));
         if (img->depth == 0)
-                CO_TRY(s, out, load_own_tables(&s->tables, img, s->reader.file_bytes, options, err));
+                CO_TRY(s, out, load_own_tables(&s->tables, img, s->reader.file_bytes, options,
+                                               err));
         img->state = IMAGE_LIVE;
         goto out;
 l1_failed:

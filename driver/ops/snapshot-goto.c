@@ -45,8 +45,8 @@ static int check_size(const struct image *img, const struct snapshot *sn, struct
         const struct geometry *g = image_geometry(img);
 
         if (img->header.version < 3 && sn->disk_bytes != image_size(img))
-                return error_set(err, -ENOTSUP, "snapshot '%.255s' has a disk of %" PRIu64 " bytes, "
-                                 "%s one of %" PRIu64 ": a version 2 image cannot go there",
+                return error_set(err, -ENOTSUP, "snapshot '%.255s' has a disk of %" PRIu64 " bytes"
+                                 ", %s one of %" PRIu64 ": a version 2 image cannot go there",
                                  sn->name, sn->disk_bytes, img->name, image_size(img));
         if (sn->disk_bytes > MAX_GUEST_BYTES ||
             geometry_l1_entries(g, sn->disk_bytes) > MAX_L1_BYTES / 8)

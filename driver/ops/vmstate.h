@@ -58,12 +58,13 @@ struct load_vmstate {
         struct read read;
 };
 
-/* Coroutine: reads the state of the snapshot last gone to or loaded; if there is none, what was just
- * saved.  (So a state can be loaded lazily while another is saved.)  Beyond it: zeros. */
+/* Coroutine: reads the state of the snapshot last gone to or loaded; if there is none, what was
+ * just saved.  (So a state can be loaded lazily while another is saved.)  Beyond it: zeros. */
 int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
 
-/* The state at the end of a snapshot's L1 becomes the one that is loaded; -ENOMEM: nothing changed. */
+/* The state at the end of a snapshot's L1 becomes the one that is loaded; -ENOMEM: nothing
+ * changed. */
 int vmstate_take_loaded(struct image *img, const struct snapshot *snapshot,
                         const struct l1_table *l1);
 /* Nothing is loaded any more if it was that of the snapshot with this L1. */
