@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "meta/commit.h"
+#include "meta/punch.h"
 #include "meta/refs.h"
 
 enum {
@@ -74,6 +75,7 @@ struct commit {
         bool draining;                  /* the I/O of `generation` must end before frees */
         unsigned generation;
         struct refs_add free;
+        struct punch punch;
         struct waiter waiter;
         struct { struct co co; } apply;
         struct { struct co co; } write;
@@ -383,6 +385,10 @@ static int apply_frees(struct commit *c)
                 CO_AWAIT(&c->apply, waitq_wait(&c->img->grace.drained, &c->waiter));
         c->draining = false;
         for (c->free_index = 0; c->free_index < c->frees->len; c->free_index++) {
+                if (c->img->discard_to_file)
+                        CO_AWAIT(&c->apply, punch_clusters(&c->punch, c->img,
+                                                           current_free(c)->cluster_index,
+                                                           current_free(c)->cluster_count));
                 CO_AWAIT(&c->apply, refs_add(&c->free, c->img, current_free(c)->cluster_index,
                                              current_free(c)->cluster_count, -1));
                 if (c->apply.co.ret < 0)

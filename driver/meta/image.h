@@ -135,7 +135,7 @@ struct image {
         uint64_t l2_cache_limit;        /* bytes, from options */
         uint64_t refs_cache_limit;
         unsigned max_depth;
-        bool discard_to_file;           /* punch holes for freed clusters */
+        bool discard_to_file;           /* punch holes for discarded clusters (discard=unmap) */
         uint64_t poison_count;
         char *last_corruption;          /* owned; what the host was told last */
 };

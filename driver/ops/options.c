@@ -15,7 +15,7 @@ const char *const open_option_texts[] = {
         "refcount-cache-size=bytes for refcount blocks (enough for the file, at most 64M)",
         "backing-depth=how many backing files may lie below an image (200)",
         "lazy-refcounts=on or off: write refcounts late, version 3 only (as the image says)",
-        "discard=unmap punches freed clusters out of the file, ignore keeps them (ignore)",
+        "discard=unmap makes holes in the file where data was discarded, ignore does not (ignore)",
         "engine=auto, io_uring or threads (auto)",
         NULL,
 };

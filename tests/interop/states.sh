@@ -128,6 +128,23 @@ stale_bitmaps()
                 qemu-img check bitmap.qcow2
 }
 
+# Blocks that the file takes are given back for what nothing else refers to.
+unmaps()
+{
+        create holes.qcow2 16M
+        "$hv_io" -o discard=unmap -f qcow2 -c 'write -q -P 3 0 8M' -c 'write -c -q -P 4 8M 64k' \
+                -c 'write -c -q -P 5 9M 64k' -c 'snapshot -c keeps' -c 'write -q -P 6 0 1M' \
+                -c flush -c 'discard -q 0 512k' -c 'discard -q 8M 64k' holes.qcow2 || return
+        full=$(stat -c %b holes.qcow2)
+        "$hv_io" -o discard=unmap -f qcow2 -c 'snapshot -d keeps' -c 'discard -q 1M 4M' \
+                holes.qcow2 || return
+        echo "$full blocks before, $(stat -c %b holes.qcow2) after"
+        [ "$(stat -c %b holes.qcow2)" -le $((full - 8192)) ] || return
+        theirs holes.qcow2 'read -P 0 0 512k' 'read -P 6 512k 512k' 'read -P 0 1M 4M' \
+                'read -P 3 5M 3M' 'read -P 5 9M 64k' >said.txt
+        ! grep Pattern said.txt && clean holes.qcow2
+}
+
 full_disk()
 {
         mkdir -p full
@@ -183,6 +200,7 @@ check "a corrupt image may be read but not written" corrupt_is_read_only
 check "features and extensions of the future are kept" keeps_unknown
 check "a read-only open changes nothing" autoclear_stays_when_reading
 check "bitmaps that we do not update are no longer good" stale_bitmaps
+check "discard=unmap makes holes in the file" unmaps
 for full_options in cluster_size=65536 cluster_size=4096 compat=0.10; do
         name="a full disk, $full_options"
         if [ "$(id -u)" = 0 ]; then

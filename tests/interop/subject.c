@@ -164,7 +164,8 @@ int subject_open(struct sequence *seq, bool writable)
 {
         struct hvb_error err = ERROR_INIT;
         g_autofree char *cache = NULL;
-        const char *options[2] = { NULL, NULL };
+        const char *options[3] = { NULL, NULL, NULL };
+        unsigned n = 0;
         struct drive_options how = {
                 .format = "qcow2", .flags = writable ? HVB_OPEN_RDWR : 0, .policy = seq->policy,
                 .options = options,
@@ -173,8 +174,10 @@ int subject_open(struct sequence *seq, bool writable)
 
         if (rng_chance(&seq->rng, 30) && option_known("l2-cache-size=")) {
                 cache = g_strdup_printf("l2-cache-size=%llu", 2ull << seq->plan.cluster_bits);
-                options[0] = cache;
+                options[n++] = cache;
         }
+        if (seq->plan.seed % 3 == 0 && option_known("discard="))
+                options[n++] = "discard=unmap";
         sequence_log(seq, "open %s %s", writable ? "read-write" : "read-only",
                      cache ? cache : "");
         g_assert(!seq->drive);
