@@ -8,8 +8,8 @@
  * With IORING_SETUP_DEFER_TASKRUN completions are produced when this thread
  * enters the kernel, and the ring's own fd does not wake an epoll that sleeps on
  * it.  A registered eventfd does, on all kernels: that is what the host polls.
- * Other threads write to a second eventfd, whose poll is kept in the ring, so that
- * they end a wait inside the kernel too.
+ * Other threads write to it, and to a second eventfd, whose poll is kept in the ring,
+ * so that they end a wait inside the kernel too.
  *
  * Invariants:
  *  1. No more SQEs are in flight than the completion queue holds, so it does not
@@ -281,9 +281,17 @@ static int uring_fd(struct engine *engine)
         return ((struct uring *)engine)->event_fd;
 }
 
+/*
+ * The first write ends a wait inside the kernel, the second one a poll of event_fd: the kernel
+ * does not signal an eventfd from within a write to another one, but defers that, and
+ * with DEFER_TASKRUN Linux 6.18 does so once and never again.
+ */
 static void uring_notify(struct engine *engine)
 {
-        eventfd_write(((struct uring *)engine)->notify_fd, 1);
+        struct uring *u = (struct uring *)engine;
+
+        eventfd_write(u->notify_fd, 1);
+        eventfd_write(u->event_fd, 1);
 }
 
 static int64_t uring_file_length(struct engine *engine, struct io_file *file)
