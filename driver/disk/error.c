@@ -41,3 +41,14 @@ int error_set(struct hvb_error *err, int code, const char *format, ...)
         err->code = code;
         return code;
 }
+
+void error_prefix(struct hvb_error *err, const char *words)
+{
+        g_autofree char *text = NULL;
+
+        if (!err || !err->code)
+                return;
+        text = g_strdup(err->text);
+        g_strlcpy(err->text, words, sizeof(err->text));
+        g_strlcat(err->text, text, sizeof(err->text));
+}

@@ -13,4 +13,7 @@
 int error_set(struct hvb_error *err, int code, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
+/* Puts words before a text that is there. */
+void error_prefix(struct hvb_error *err, const char *words);
+
 #endif

@@ -50,12 +50,10 @@ static bool locked_by_other(int fd, off_t byte)
         return fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
 }
 
-static int refuse(struct hvb_error *err, int code, const char *shared, unsigned permission,
-                  const char *name)
+static int refuse(struct hvb_error *err, int code, const char *shared, unsigned permission)
 {
-        return error_set(err, code, "Failed to get %s\"%s\" lock\n"
-                         "Is another process using the image [%s]?",
-                         shared, permission_names[permission], name);
+        return error_set(err, code, "Failed to get %s\"%s\" lock", shared,
+                         permission_names[permission]);
 }
 
 static int take_bytes(int fd, struct wish w, const char *name, struct hvb_error *err)
@@ -74,15 +72,15 @@ static int take_bytes(int fd, struct wish w, const char *name, struct hvb_error 
         return ret;
 }
 
-static int look_for_conflicts(int fd, struct wish w, const char *name, struct hvb_error *err)
+static int look_for_conflicts(int fd, struct wish w, struct hvb_error *err)
 {
         unsigned i;
 
         for (i = 0; i < PERMISSIONS; i++) {
                 if ((w.held & (1u << i)) && locked_by_other(fd, UNSHARED_BASE + i))
-                        return refuse(err, -EAGAIN, "", i, name);
+                        return refuse(err, -EAGAIN, "", i);
                 if ((w.unshared & (1u << i)) && locked_by_other(fd, HELD_BASE + i))
-                        return refuse(err, -EAGAIN, "shared ", i, name);
+                        return refuse(err, -EAGAIN, "shared ", i);
         }
         return 0;
 }
@@ -96,7 +94,7 @@ int locks_take(int fd, unsigned open_flags, const char *name, struct hvb_error *
                 return 0;
         ret = take_bytes(fd, w, name, err);
         if (ret == 0)
-                ret = look_for_conflicts(fd, w, name, err);
+                ret = look_for_conflicts(fd, w, err);
         if (ret < 0)
                 locks_drop(fd, open_flags);
         return ret;

@@ -357,11 +357,15 @@ static int load_begin(struct image_open *s, struct image *img, struct hvb_error 
 
 static void load_end(struct image_open *s, struct image *img, struct hvb_error *err)
 {
+        bool below = s->load && (!s->layer || s->layer->depth > 0);
+
         g_free(s->load);
         s->load = NULL;
         if (s->co.err)
                 error_set(err, s->co.err, "Could not open '%s': %s", img->name,
                           g_strerror(-s->co.err));
+        if (s->co.err && below)
+                error_prefix(err, "Could not open backing file: ");
 }
 
 int image_open(struct image_open *s, struct image *img, const struct open_options *options,

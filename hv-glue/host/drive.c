@@ -26,6 +26,7 @@ struct drive_file {
         char *path;
         dev_t device;
         ino_t inode;
+        const char *format;             /* static; NULL: the driver's own */
         bool in_chain;                  /* the image or one of its backing files */
         unsigned depth;                 /* 0: the image */
 };
@@ -118,6 +119,7 @@ static int host_open_child(void *opaque, const struct hvb_child_query *query,
         file = g_new0(struct drive_file, 1);
         file->fd = found.fd;
         file->path = found.path;
+        file->format = found.format;
         file->in_chain = query->role == HVB_CHILD_BACKING;
         file->depth = query->depth;
         ret = file_identify(file);
@@ -409,6 +411,13 @@ const char *drive_chain_path(const struct drive *drive, unsigned depth)
         const struct drive_file *file = chain_file(drive, depth);
 
         return file == NULL ? NULL : file->path;
+}
+
+const char *drive_chain_format(const struct drive *drive, unsigned depth)
+{
+        const struct drive_file *file = chain_file(drive, depth);
+
+        return file == NULL ? NULL : file->format ? file->format : drive_format(drive);
 }
 
 void drive_get_info(const struct drive *drive, struct hvb_image_info *ret_info)

@@ -85,9 +85,10 @@ const char *drive_format(const struct drive *drive);    /* "raw", "qcow2" */
 bool drive_was_probed(const struct drive *drive);       /* format was not given */
 uint64_t drive_bytes(const struct drive *drive);        /* virtual size now */
 /* The file of the image at depth (0: the image itself, 1: its backing file, ...): fd
- * and path, borrowed; -1 and NULL when there is none open. */
+ *, path and format, borrowed; -1 and NULL when there is none open. */
 int drive_chain_fd(const struct drive *drive, unsigned depth);
 const char *drive_chain_path(const struct drive *drive, unsigned depth);
+const char *drive_chain_format(const struct drive *drive, unsigned depth);
 void drive_get_info(const struct drive *drive, struct hvb_image_info *ret_info);
 
 /* ---- Asynchronous ------------------------------------------------------------- */

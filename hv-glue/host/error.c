@@ -51,3 +51,10 @@ const char *error_text(const struct hvb_error *err, int code)
                 return err->text;
         return g_strerror(code < 0 ? -code : code);
 }
+
+char *error_lock_hint(const char *path, const struct hvb_error *err)
+{
+        if (!g_str_has_prefix(err->text, "Failed to get "))
+                return g_strdup("");
+        return g_strdup_printf("\nIs another process using the image [%s]?", path);
+}

@@ -25,6 +25,9 @@ int error_set(struct hvb_error *err, int code, const char *format, ...)
 void error_prepend(struct hvb_error *err, const char *format, ...)
         __attribute__((format(printf, 2, 3)));
 
+/* QEMU's question that follows a lock's refusal, on a line of its own, or "".  g_free. */
+char *error_lock_hint(const char *path, const struct hvb_error *err);
+
 /* The text of err, or strerror of code when nobody wrote one. */
 const char *error_text(const struct hvb_error *err, int code);
 

@@ -311,7 +311,7 @@ static int create_target(struct conversion *c)
         if (ret == 0)
                 ret = drive_close(drive, &err);
         if (ret < 0) {
-                g_autofree char *hint = img_lock_hint(c->target_path, &err);
+                g_autofree char *hint = error_lock_hint(c->target_path, &err);
 
                 img_error("%s: error while converting %s: %s%s", c->target_path, c->image.format,
                           error_text(&err, ret), hint);
@@ -321,12 +321,16 @@ static int create_target(struct conversion *c)
         return img_open(c->target_path, &how, &c->copy.target);
 }
 
-/* Makes the whole target read as zeros if that costs no writing of data. */
+/* Makes what is to be written read as zeros if that costs no writing of data.  What a longer
+ * target has behind it stays. */
 static int clear_target(struct conversion *c)
 {
-        uint64_t total = drive_bytes(c->copy.target);
+        uint64_t total = 0;
         int ret = 0;
 
+        for (unsigned i = 0; i < c->copy.source_count; i++)
+                total += drive_bytes(c->copy.sources[i]);
+        total = MIN(total, drive_bytes(c->copy.target));
         for (uint64_t offset = 0; offset < total && ret == 0; offset += CLEAR_BYTES)
                 ret = drive_pwrite_zeroes(c->copy.target, offset,
                                           MIN(total - offset, (uint64_t) CLEAR_BYTES),

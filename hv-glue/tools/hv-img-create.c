@@ -162,7 +162,7 @@ static int create(const char *path, const char *size)
         if (ret == 0)
                 ret = make_image(&image, path, size, &err);
         if (ret < 0) {
-                g_autofree char *hint = img_lock_hint(path, &err);
+                g_autofree char *hint = error_lock_hint(path, &err);
 
                 img_error("%s: %s%s", path, error_text(&err, ret), hint);
         }

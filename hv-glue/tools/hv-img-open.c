@@ -48,14 +48,6 @@ const struct drive_watch *img_watch(void)
         return &watch;
 }
 
-char *img_lock_hint(const char *path, const struct hvb_error *err)
-{
-        if (!g_str_has_prefix(err->text, "Failed to get ")
-            || strstr(err->text, "Is another process") != NULL)
-                return g_strdup("");
-        return g_strdup_printf("\nIs another process using the image [%s]?", path);
-}
-
 /* A format name that no plugin serves is the operator's slip, not a missing file. */
 static int check_format(const char *format, struct hvb_error *err)
 {
@@ -95,7 +87,7 @@ int img_open(const char *path, const struct img_open *how, struct drive **ret_dr
         int ret = try_open(path, how, ret_drive, &err);
 
         if (ret < 0) {
-                g_autofree char *hint = img_lock_hint(path, &err);
+                g_autofree char *hint = error_lock_hint(path, &err);
 
                 img_error("Could not open '%s': %s%s", path, error_text(&err, ret), hint);
                 return ret;
@@ -153,9 +145,13 @@ int img_block_status(struct drive *drive, uint64_t offset, uint64_t length_bytes
         if (ret == 0
             && (ret_status->flags & (plain | HVB_STATUS_ZERO | HVB_STATUS_COMPRESSED)) == plain) {
                 int fd = drive_chain_fd(drive, ret_status->depth);
+                const char *format = drive_chain_format(drive, ret_status->depth);
 
                 if (fd >= 0)
                         refine_status(fd, ret_status);
+                /* A hole in a raw file is no data; one in a cluster is the cluster's. */
+                if (ret_status->flags & HVB_STATUS_ZERO && strcmp(format, "raw") == 0)
+                        ret_status->flags &= ~HVB_STATUS_DATA;
         }
         return ret;
 }

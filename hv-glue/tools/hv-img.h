@@ -86,8 +86,6 @@ const struct drive_watch *img_watch(void);
 int img_open(const char *path, const struct img_open *how, struct drive **ret_drive);
 /* Closes, or says what went wrong.  0 or -errno. */
 int img_close(struct drive *drive);
-/* What follows a lock's refusal on a line of its own, or "".  g_free. */
-char *img_lock_hint(const char *path, const struct hvb_error *err);
 
 /*
  * As drive_block_status, and looks for holes in the file below: preallocated

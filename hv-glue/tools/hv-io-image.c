@@ -216,6 +216,7 @@ int cmd_alloc(struct io_session *session, int argc, char **argv)
 
         uint64_t end = (uint64_t)offset + count < disk ? (uint64_t)offset + count : disk;
 
+        count = (uint64_t)offset < end ? (int64_t)(end - offset) : 0;
         for (uint64_t at = offset; at < end;) {
                 bool allocated = false;
                 int64_t run = run_at(session->drive, at, end, &allocated);

@@ -134,8 +134,11 @@ int session_open(struct io_session *session, struct io_open how)
         }
         ret = drive_open(how.path, &options, &session->drive, &err);
         if (ret < 0) {
+                g_autofree char *hint = error_lock_hint(how.path, &err);
+
                 session->drive = NULL;
                 error_prepend(&err, "can't open device %s: ", how.path);
+                g_strlcat(err.text, hint, sizeof(err.text));
                 text_error(&err, ret);
                 io_open_clear(&how);
                 return ret;

@@ -201,11 +201,24 @@ check_command()
                 reading "check -q $i" check -q $i.qcow2
         done
         for i in leak corrupt both dirty; do
-                same_status "check -r leaks $i" check -r leaks $i.qcow2
+                check "check -r leaks $i" repairs_leaks $i
                 check "check -r all $i repairs" repairs $i.qcow2
         done
         reading "check of a raw file" check -f raw a.raw
         reading "check of a file that is not there" check nofile
+}
+
+# What leaks are the least of: QEMU gives up with EIO there, we say what is left.
+repairs_leaks()
+{
+        case $1 in
+        corrupt | both) left=2 ;;
+        *) left=0 ;;
+        esac
+        fresh_copies
+        run_both ours theirs check -r leaks "$1.qcow2"
+        echo "status $(cat ours.status), qemu-img's $(cat theirs.status)"
+        [ "$(cat ours.status)" = $left ] && { [ $left = 0 ] || [ "$(cat theirs.status)" != 0 ]; }
 }
 
 # Words between differ with the way of repairing; the end is a clean image.
@@ -293,10 +306,13 @@ create()
         failing "create of size 1X" create -f qcow2 n.qcow2 1X
         failing "create of size -1" create -f qcow2 n.qcow2 -- -1
         failing "create of size 9E" create -f qcow2 n.qcow2 9E
-        for i in bogus=1 lazy_refcounts=maybe cluster_size=abc cluster_size=1000 cluster_size=4M \
-                refcount_bits=3 refcount_bits=8,compat=0.10 lazy_refcounts=on,compat=0.10 \
-                compression_type=zstd,compat=0.10 compat=0.12 preallocation=nope; do
+        for i in bogus=1 lazy_refcounts=maybe cluster_size=abc compat=0.12 preallocation=nope; do
                 failing "create -o $i" create -f qcow2 -o $i n.qcow2 1M
+        done
+        # We name the value that is wrong.
+        for i in cluster_size=1000 cluster_size=4M refcount_bits=3 refcount_bits=8,compat=0.10 \
+                lazy_refcounts=on,compat=0.10 compression_type=zstd,compat=0.10; do
+                same_status "create -o $i" create -f qcow2 -o $i n.qcow2 1M
         done
 }
 
