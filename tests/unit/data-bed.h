@@ -104,6 +104,14 @@ static inline int bed_commit_step(struct bed_task *t)
         return meta_commit(&t->u.commit, t->bed->img);
 }
 
+/* $TEST_ENGINE, or the driver's choice. */
+static inline const char *bed_engine(void)
+{
+        const char *wanted = g_getenv("TEST_ENGINE");
+
+        return wanted ? wanted : "auto";
+}
+
 /* open_flags of open(2) beside O_RDWR; hvb_flags beside HVB_OPEN_RDWR. */
 static inline void bed_open(struct bed *b, const char *path, bool is_writable, int open_flags,
                             unsigned hvb_flags)
@@ -120,7 +128,7 @@ static inline void bed_open(struct bed *b, const char *path, bool is_writable, i
                 .err = { .struct_bytes = sizeof(b->err) },
         };
         g_assert_cmpint(open_options_parse(&b->options, NULL, &b->err), ==, 0);
-        g_assert_cmpint(engine_new("auto", 256, &engine, why, sizeof(why)), ==, 0);
+        g_assert_cmpint(engine_new(bed_engine(), 256, &engine, why, sizeof(why)), ==, 0);
         loop_init(&b->loop, engine, false);
         b->fd = open(path, (is_writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | open_flags);
         g_assert_cmpint(b->fd, >=, 0);

@@ -1,0 +1,181 @@
+/*
+ * test-life.c - what is left of an image that was closed: nothing.
+ *
+ * Properties: after a close, and after an open that failed, the process has the file
+ * descriptors, threads and locks that it had before, whatever was done in between
+ * and with either engine.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <glib/gstdio.h>
+
+#include "host/drive.h"
+
+enum { DISK_BYTES = 8 << 20, IN_FLIGHT = 32, WRITE_BYTES = 8192, ROUNDS = 20 };
+
+struct life {
+        const char *engine;             /* the driver's option */
+        const char *path;
+};
+
+/* How many entries a directory of /proc/self has; kernel workers of rings are not ours. */
+static unsigned count_in(const char *directory, bool are_threads)
+{
+        GDir *dir = g_dir_open(directory, 0, NULL);
+        const char *name;
+        unsigned count = 0;
+
+        while ((name = g_dir_read_name(dir)) != NULL) {
+                g_autofree char *comm_path = g_build_filename(directory, name, "comm", NULL);
+                g_autofree char *comm = NULL;
+
+                if (are_threads && (!g_file_get_contents(comm_path, &comm, NULL, NULL) ||
+                                    g_str_has_prefix(comm, "iou-wrk")))
+                        continue;
+                count++;
+        }
+        g_dir_close(dir);
+        return count;
+}
+
+/* Locks that anybody holds on the file. */
+static unsigned locks_on(const char *path)
+{
+        g_autofree char *locks = NULL;
+        g_autofree char *inode = NULL;
+        struct stat st;
+        unsigned count = 0;
+        const char *at;
+
+        g_assert_cmpint(g_stat(path, &st), ==, 0);
+        inode = g_strdup_printf(":%llu ", (unsigned long long)st.st_ino);
+        if (!g_file_get_contents("/proc/locks", &locks, NULL, NULL))
+                return 0;
+        for (at = locks; (at = strstr(at, inode)) != NULL; at++)
+                count++;
+        return count;
+}
+
+static struct drive *life_open(const struct life *life, uint32_t flags, int expected)
+{
+        g_autofree char *engine = g_strdup_printf("engine=%s", life->engine);
+        const char *options[] = { engine, NULL };
+        struct drive_options how = { .format = "qcow2", .flags = flags, .options = options };
+        struct hvb_error err = ERROR_INIT;
+        struct drive *drive = NULL;
+
+        g_assert_cmpint(drive_open(life->path, &how, &drive, &err), ==, expected);
+        return drive;
+}
+
+static void life_create(const struct life *life)
+{
+        g_autofree char *engine = g_strdup_printf("engine=%s", life->engine);
+        const char *options[] = { engine, NULL };
+        struct hvb_create_args args = {
+                .struct_bytes = sizeof(args), .size_bytes = DISK_BYTES,
+        };
+        struct drive_options how = { .format = "qcow2", .flags = HVB_OPEN_RDWR,
+                                     .options = options };
+        struct hvb_error err = ERROR_INIT;
+        struct drive *drive;
+
+        g_assert_cmpint(drive_create(life->path, &args, &how, &drive, &err), ==, 0);
+        g_assert_cmpint(drive_close(drive, &err), ==, 0);
+}
+
+static void snapshots(struct drive *drive)
+{
+        struct hvb_snapshot_info info = { .struct_bytes = sizeof(info), .name = "one" };
+        char state[4096] = "state";
+        struct iovec iov = { state, sizeof(state) };
+        struct hvb_error err = ERROR_INIT;
+
+        g_assert_cmpint(drive_save_vmstate(drive, 0, &iov, 1), ==, 0);
+        g_assert_cmpint(drive_snapshot_create(drive, &info, 0, &err), ==, 0);
+        g_assert_cmpint(drive_snapshot_goto(drive, NULL, "one", &err), ==, 0);
+        g_assert_cmpint(drive_snapshot_delete(drive, NULL, "one", &err), ==, 0);
+        /* Given up by the close. */
+        g_assert_cmpint(drive_save_vmstate(drive, 0, &iov, 1), ==, 0);
+}
+
+/* Writes at once, a snapshot there and back, and a VM state that nobody took. */
+static void live(const struct life *life)
+{
+        static char bytes[WRITE_BYTES];
+        struct iovec iov = { bytes, sizeof(bytes) };
+        struct drive_op *ops[IN_FLIGHT];
+        struct hvb_error err = ERROR_INIT;
+        struct drive *drive = life_open(life, HVB_OPEN_RDWR, 0);
+        int i;
+
+        memset(bytes, 7, sizeof(bytes));
+        for (i = 0; i < IN_FLIGHT; i++) {
+                ops[i] = drive_op_new(drive);
+                drive_op_pwritev(ops[i], (uint64_t)i * (DISK_BYTES / IN_FLIGHT), &iov, 1, 0);
+        }
+        for (i = 0; i < IN_FLIGHT; i++)
+                g_assert_cmpint(drive_op_wait(ops[i]), ==, 0);
+        snapshots(drive);
+        g_assert_cmpint(drive_flush(drive), ==, 0);
+        for (i = 0; i < IN_FLIGHT; i++)
+                drive_op_free(ops[i]);
+        g_assert_cmpint(drive_close(drive, &err), ==, 0);
+}
+
+static void refused(const struct life *life)
+{
+        struct drive *drive = life_open(life, HVB_OPEN_RDWR, 0);
+        struct hvb_error err = ERROR_INIT;
+
+        g_assert_null(life_open(life, HVB_OPEN_RDWR, -EAGAIN));
+        g_assert_cmpint(drive_close(drive, &err), ==, 0);
+}
+
+static void not_qcow2(const struct life *life)
+{
+        const struct life bad = { life->engine, "/proc/self/exe" };
+
+        g_assert_null(life_open(&bad, 0, -EINVAL));
+}
+
+static void nothing_is_left(gconstpointer data)
+{
+        const char *engine = data;
+        g_autofree char *directory = g_dir_make_tmp("life-XXXXXX", NULL);
+        g_autofree char *path = g_build_filename(directory, "image.qcow2", NULL);
+        struct life life = { engine, path };
+        unsigned fds;
+        unsigned threads;
+        int round;
+
+        life_create(&life);
+        live(&life);                    /* what is loaded once stays */
+        fds = count_in("/proc/self/fd", false);
+        threads = count_in("/proc/self/task", true);
+        for (round = 0; round < ROUNDS; round++) {
+                live(&life);
+                refused(&life);
+                not_qcow2(&life);
+                g_assert_cmpuint(count_in("/proc/self/fd", false), ==, fds);
+                g_assert_cmpuint(count_in("/proc/self/task", true), ==, threads);
+                g_assert_cmpuint(locks_on(path), ==, 0);
+        }
+        g_unlink(path);
+        g_rmdir(directory);
+}
+
+int main(int argc, char **argv)
+{
+        g_test_init(&argc, &argv, NULL);
+        if (!g_getenv("TEST_ENGINE"))
+                g_test_add_data_func("/life/io_uring", "auto", nothing_is_left);
+        g_test_add_data_func("/life/threads", "threads", nothing_is_left);
+        return g_test_run();
+}
