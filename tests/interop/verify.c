@@ -34,12 +34,18 @@ static int compare_by_peer(struct sequence *seq)
         return ret;
 }
 
-/* Rows look like "ID TAG VM_SIZE DATE TIME VM_CLOCK ICOUNT"; tags may have blanks. */
+/*
+ * Rows look like "ID TAG VM_SIZE DATE TIME VM_CLOCK ICOUNT"; tags may have blanks,
+ * and the width of the first column depends on QEMU's version.
+ */
 static bool row_matches(const char *row, const struct model_snapshot *snapshot)
 {
-        g_autofree char *wanted = g_strdup_printf("%-7s %s ", snapshot->id, snapshot->name);
+        g_autofree char *name = g_strdup_printf("%s ", snapshot->name);
+        size_t id_length = strlen(snapshot->id);
 
-        return g_str_has_prefix(row, wanted);
+        if (!g_str_has_prefix(row, snapshot->id) || row[id_length] != ' ')
+                return false;
+        return g_str_has_prefix(row + id_length + strspn(row + id_length, " "), name);
 }
 
 int verify_peer_list(struct sequence *seq)

@@ -21,8 +21,12 @@ cd "$work" || exit 1
 normalise()
 {
         sed -e 's/\(ops\); .*/\1/' -e 's/\(\] off len.*\) -- .*/\1/' \
-                -e 's/^\([0-9]*,[0-9]*\),.*/\1/' -e 's/^hv-io:/qemu-io:/'
+                -e 's/^\([0-9]*,[0-9]*\),.*/\1/' -e 's/^hv-io:/qemu-io:/' -e "$peer_age"
 }
+
+# What an older qemu-io has not: read -r, of which only the summary tells.
+peer_age=
+qemu-io -c 'help read' | grep -q -e -abCqrv || peer_age='s/-abCqrv/-abCqv/'
 
 # run_both [OPTION]... [-c COMMAND]...: on copies of base.img, leaving *.out, *.err
 # and in $ours and $theirs the exit statuses.

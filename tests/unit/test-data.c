@@ -581,6 +581,14 @@ static char *our_map(struct bed *b, uint64_t disk_bytes)
         return g_string_free(out, FALSE);
 }
 
+/* QEMU before 8.2 does not say what is compressed. */
+static char *without_compressed(const char *map)
+{
+        g_autoptr(GRegex) regex = g_regex_new(", \"compressed\": (true|false)", 0, 0, NULL);
+
+        return g_regex_replace_literal(regex, map, -1, 0, "", 0, NULL);
+}
+
 /* Of a chain of three, with every kind of cluster in it. */
 static void status_as_qemu_sees_it(void)
 {
@@ -605,6 +613,12 @@ static void status_as_qemu_sees_it(void)
         ours = our_map(&s->bed, MiB(5));
         bed_close(&s->bed);
         theirs = qemu_img("map --output=json", top, "");
+        if (!strstr(theirs, "compressed")) {
+                char *older = without_compressed(ours);
+
+                g_free(ours);
+                ours = older;
+        }
         g_assert_cmpstr(ours, ==, theirs);
         g_remove(top);
         scene_free(s);
