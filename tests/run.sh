@@ -158,6 +158,13 @@ while IFS='	' read -r suite name _; do
 done <"$RESULTS/selected"
 
 set +f
+
+# What the proofs counted ("# proof: WHAT: N, ..." in their output), added up.
+for what in "crash states" "planted bugs" "fault points" "disorder seeds" "hostile images"; do
+        cat "$RESULTS"/proof-*.out 2>/dev/null | sed -n "s/^# proof: \\($what: .*\\)/\\1/p" |
+                awk -f tests/add-figures.awk
+done
+
 awk '
         { passed += $1; failed += $2; skipped += $3 }
         END {

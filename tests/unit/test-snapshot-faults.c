@@ -23,6 +23,7 @@
 
 #include "lib/simdisk-cut.h"
 #include "unit/qemu-img.h"
+#include "unit/sim-bed.h"
 #include "unit/snapshot-bed.h"
 
 enum { DISK_BYTES = 160 << 10, STATE_BYTES = 9000, PICKS = 6, FAULTS_MAX = 5000 };
@@ -47,56 +48,6 @@ struct plan {
         bool disk_becomes_a;
         bool saves_state;
 };
-
-/* ---- a bed on a simulated disk ---- */
-
-static void log_to_test(void *opaque, enum hvb_log_level level, const char *text)
-{
-        (void)opaque;
-        if (level <= HVB_LOG_WARNING)
-                g_test_message("%s", text);
-}
-
-static int sim_open_begin(struct bed *b, struct simdisk *disk, unsigned flags)
-{
-        *b = (struct bed){
-                .host = { .struct_bytes = sizeof(b->host), .log = log_to_test },
-                .err = { .struct_bytes = sizeof(b->err) },
-        };
-        g_assert_cmpint(open_options_parse(&b->options, NULL, &b->err), ==, 0);
-        loop_init(&b->loop, simdisk_engine_new(disk), true);
-        b->img = image_new(&b->loop, &b->host, "sim", flags | HVB_OPEN_NO_LOCK, &b->options);
-        g_assert_cmpint(image_open_file(b->img, 0, &b->err), ==, 0);
-        return bed_run(b, bed_open_step);
-}
-
-static void sim_open(struct bed *b, struct simdisk *disk, unsigned flags)
-{
-        int ret = sim_open_begin(b, disk, flags);
-
-        if (ret < 0)
-                g_error("cannot open: %s", b->err.text);
-}
-
-/* Whatever becomes of it. */
-static int sim_close(struct bed *b)
-{
-        int ret = bed_run(b, bed_close_step);
-
-        image_free(b->img);
-        loop_clear(&b->loop);
-        return ret;
-}
-
-static struct simdisk *disk_with(const struct sim_image *image, const struct sim_options *options)
-{
-        struct simdisk *disk = simdisk_new(options);
-
-        g_assert_cmpint(simdisk_file_new(disk), ==, 0);
-        simdisk_file_load(disk, 0, image);
-        simdisk_forget(disk);
-        return disk;
-}
 
 /* ---- the world ---- */
 
