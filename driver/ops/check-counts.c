@@ -1,9 +1,10 @@
 /*
  * check-counts.c - the counts on disk against the references.
  *
- * Only counts of clusters that the file has, or that are referenced, are looked at: what
- * a refcount table says beyond costs nothing.  Where no block counts a range, only the
- * clusters that are referenced are visited.
+ * A report looks only at counts of clusters that the file has, or that are referenced: what
+ * a refcount table says beyond costs nothing.  A repair of leaks goes to the end of the
+ * blocks: a crash leaves counts of clusters that the file did not reach yet.  Where no block
+ * counts a range, only the clusters that are referenced are visited.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -190,7 +191,7 @@ static int compare_up_to(struct check_counts *s, struct check_context *c, uint64
                                         u64_min(block << g->refblock_bits, c->cluster_end));
         if (ret == 0 && readable)
                 ret = compare_block(s, c, block, block << g->refblock_bits,
-                                    u64_min((block + 1) << g->refblock_bits, c->cluster_end));
+                                    u64_min((block + 1) << g->refblock_bits, c->count_end));
         s->done = block + readable;
         return ret;
 }
@@ -213,15 +214,25 @@ static void begin_block(struct check_counts *s, struct check_context *c)
         s->next++;
 }
 
+/* Blocks that are about to be rebuilt say nothing about what the file does not have. */
+static uint64_t count_end(const struct check_context *c)
+{
+        bool all = (c->fix & HVB_CHECK_FIX_LEAKS) && !c->rebuild;
+        uint64_t counted = c->img->refs.table_entries << image_geometry(c->img)->refblock_bits;
+
+        return all ? u64_max(c->cluster_end, counted) : c->cluster_end;
+}
+
 int check_counts(struct check_counts *s, struct check_context *c)
 {
         const struct geometry *g = image_geometry(c->img);
 
         CO_BEGIN(s);
+        c->count_end = count_end(c);
         s->next = 0;
         s->done = 0;
         s->used_end = 0;
-        s->block_end = u64_min(div_up(c->cluster_end, g->refblock_entries),
+        s->block_end = u64_min(div_up(c->count_end, g->refblock_entries),
                                c->img->refs.table_entries);
         CO_TRY(s, out, table_reads_open(&s->reads, &c->img->file, g->cluster_bytes,
                                         s->block_end));

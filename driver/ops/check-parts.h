@@ -51,6 +51,7 @@ struct check_context {
         struct tally tally;             /* references; after the comparison the counts on disk */
         uint32_t count_max;             /* what a count can hold, as far as a counter can tell */
         uint64_t cluster_end;           /* clusters of the file, and beyond it what is referenced */
+        uint64_t count_end;             /* counts of clusters below are compared */
         uint64_t *l1;                   /* owned: the active L1 as on disk, host order */
         uint32_t l1_entries;
         GArray *l2s;                    /* of struct check_l2, by offset, each once */

@@ -107,7 +107,7 @@ static int correct_counts(struct check_context *c, const struct check_count_slic
                           struct slice *slice)
 {
         unsigned order = image_geometry(c->img)->refcount_order;
-        uint64_t n = u64_min(refs_slice_counts(c->img), c->cluster_end - where->first_cluster);
+        uint64_t n = u64_min(refs_slice_counts(c->img), c->count_end - where->first_cluster);
         uint64_t i;
         int ret = 0;
 
