@@ -94,8 +94,9 @@ struct resize {
 /*
  * Coroutine: the disk has new_bytes afterwards; what is new reads as zeros, whatever a backing
  * file has there.  preallocation is for growing only.  -EINVAL: not a multiple of 512; -EFBIG;
- * -ENOTSUP: a version 2 image with snapshots.  On failure the length is the old one; of a disk
- * that was to shrink the part beyond new_bytes may read as zeros.  Guest writes wait.
+ * -ENOTSUP: a version 2 image with snapshots.  On failure, and after a crash, the length is the
+ * old or the new one; of a disk that was to shrink the part beyond new_bytes may read as zeros,
+ * or as the backing file.  Guest writes wait.
  */
 int resize(struct resize *s, struct image *img, uint64_t new_bytes,
            enum hvb_preallocation preallocation, struct hvb_error *err);
