@@ -16,10 +16,35 @@ static inline void sim_log(void *opaque, enum hvb_log_level level, const char *t
                 g_test_message("%s", text);
 }
 
+enum { SIM_BACKING = SIM_FILES_MAX - 1 };
+
+/* Every image has the same backing file; see sim_add_backing. */
+static inline int sim_open_child(void *opaque, const struct hvb_child_query *query,
+                                 struct hvb_child *ret_child, struct hvb_error *err)
+{
+        (void)opaque;
+        (void)query;
+        (void)err;
+        ret_child->fd = SIM_BACKING;
+        ret_child->format = "raw";
+        return 0;
+}
+
+static inline void sim_close_child(void *opaque, const struct hvb_child *child)
+{
+        (void)opaque;
+        (void)child;
+}
+
 static inline int sim_open_begin(struct bed *b, struct simdisk *disk, unsigned flags)
 {
         *b = (struct bed){
-                .host = { .struct_bytes = sizeof(b->host), .log = sim_log },
+                .host = {
+                        .struct_bytes = sizeof(b->host),
+                        .log = sim_log,
+                        .open_child = sim_open_child,
+                        .close_child = sim_close_child,
+                },
                 .err = { .struct_bytes = sizeof(b->err) },
         };
         g_assert_cmpint(open_options_parse(&b->options, NULL, &b->err), ==, 0);
@@ -56,6 +81,20 @@ static inline struct simdisk *disk_with(const struct sim_image *image,
         simdisk_file_load(disk, 0, image);
         simdisk_forget(disk);
         return disk;
+}
+
+/* A raw file that all images on the disk name as their backing file. */
+static inline void sim_add_backing(struct simdisk *disk, GBytes *content)
+{
+        struct sim_image image = { .root = NULL };
+
+        while (simdisk_file_new(disk) != SIM_BACKING)
+                ;
+        sim_image_set_length(&image, g_bytes_get_size(content));
+        sim_image_write(&image, 0, g_bytes_get_data(content, NULL), g_bytes_get_size(content));
+        simdisk_file_load(disk, SIM_BACKING, &image);
+        simdisk_forget(disk);
+        sim_image_clear(&image);
 }
 
 #endif

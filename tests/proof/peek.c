@@ -1,0 +1,404 @@
+/*
+ * peek.c - reading an image the plain way: no cache, no trust.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "proof/peek.h"
+
+#include <string.h>
+#include <zlib.h>
+
+enum {
+        HEADER_BYTES = 104,
+        SNAPSHOT_BYTES = 40,
+        SNAPSHOTS_MAX = 64,
+        L1_ENTRIES_MAX = 1 << 20,
+        DISK_BYTES_MAX = 16 << 20,
+};
+
+static const uint64_t copied_bit = UINT64_C(1) << 63;
+static const uint64_t compressed_bit = UINT64_C(1) << 62;
+static const uint64_t zero_bit = 1;
+static const uint64_t offset_bits = UINT64_C(0x00fffffffffffe00);
+
+/* ---- bytes ---- */
+
+static uint64_t big_endian(const uint8_t *bytes, unsigned count)
+{
+        uint64_t value = 0;
+
+        while (count-- > 0)
+                value = value << 8 | *bytes++;
+        return value;
+}
+
+static uint64_t load_u64(const uint8_t *bytes)
+{
+        uint64_t value;
+
+        memcpy(&value, bytes, sizeof(value));
+        return GUINT64_FROM_BE(value);
+}
+
+static uint64_t read_u64(const struct peek *p, uint64_t offset)
+{
+        uint8_t bytes[8];
+
+        sim_image_read(p->file, offset, bytes, sizeof(bytes));
+        return load_u64(bytes);
+}
+
+static uint64_t cluster_bytes(const struct peek *p)
+{
+        return UINT64_C(1) << p->cluster_bits;
+}
+
+static uint64_t clusters(const struct peek *p, uint64_t bytes)
+{
+        return (bytes + cluster_bytes(p) - 1) >> p->cluster_bits;
+}
+
+/* ---- header and snapshot table ---- */
+
+static char *read_snapshot(struct peek *p, struct peek_snapshot *s, uint64_t *at)
+{
+        uint8_t b[SNAPSHOT_BYTES];
+        uint8_t extra[24] = { 0 };
+        unsigned id_bytes, name_bytes, extra_bytes;
+
+        sim_image_read(p->file, *at, b, sizeof(b));
+        s->l1_offset = big_endian(b, 8);
+        s->l1_entries = (uint32_t)big_endian(b + 8, 4);
+        id_bytes = (unsigned)big_endian(b + 12, 2);
+        name_bytes = (unsigned)big_endian(b + 14, 2);
+        s->vm_state_bytes = big_endian(b + 32, 4);
+        s->disk_bytes = p->disk_bytes;
+        extra_bytes = (unsigned)big_endian(b + 36, 4);
+        if (id_bytes >= sizeof(s->id) || name_bytes >= sizeof(s->name) || extra_bytes > 1024)
+                return g_strdup_printf("snapshot at %#" G_GINT64_MODIFIER "x: lengths %u, %u, %u",
+                                       *at, id_bytes, name_bytes, extra_bytes);
+        *at += SNAPSHOT_BYTES;
+        sim_image_read(p->file, *at, extra, MIN(extra_bytes, sizeof(extra)));
+        if (extra_bytes >= 8)
+                s->vm_state_bytes = big_endian(extra, 8);
+        if (extra_bytes >= 16)
+                s->disk_bytes = big_endian(extra + 8, 8);
+        *at += extra_bytes;
+        sim_image_read(p->file, *at, s->id, id_bytes);
+        sim_image_read(p->file, *at + id_bytes, s->name, name_bytes);
+        *at = (*at + id_bytes + name_bytes + 7) & ~UINT64_C(7);
+        if (s->l1_entries > L1_ENTRIES_MAX || s->disk_bytes > DISK_BYTES_MAX ||
+            s->vm_state_bytes > DISK_BYTES_MAX)
+                return g_strdup_printf("snapshot %s: L1 of %u entries, disk of %" G_GUINT64_FORMAT
+                                       " bytes", s->id, s->l1_entries, s->disk_bytes);
+        return NULL;
+}
+
+static char *read_snapshots(struct peek *p)
+{
+        uint64_t at = p->snapshots_offset;
+        uint32_t i;
+
+        if (p->snapshot_count > SNAPSHOTS_MAX)
+                return g_strdup_printf("%u snapshots", p->snapshot_count);
+        p->snapshots = g_new0(struct peek_snapshot, p->snapshot_count + 1);
+        for (i = 0; i < p->snapshot_count; i++) {
+                char *why = read_snapshot(p, &p->snapshots[i], &at);
+
+                if (why)
+                        return why;
+        }
+        p->snapshots_bytes = at - p->snapshots_offset;
+        return NULL;
+}
+
+char *peek_open(struct peek *p, const struct sim_image *file, GBytes *backing)
+{
+        uint8_t h[HEADER_BYTES];
+
+        *p = (struct peek){ .file = file, .backing = backing, .refcount_order = 4 };
+        sim_image_read(file, 0, h, sizeof(h));
+        p->version = (unsigned)big_endian(h + 4, 4);
+        p->cluster_bits = (unsigned)big_endian(h + 20, 4);
+        p->disk_bytes = big_endian(h + 24, 8);
+        p->l1_entries = (uint32_t)big_endian(h + 36, 4);
+        p->l1_offset = big_endian(h + 40, 8);
+        p->reftable_offset = big_endian(h + 48, 8);
+        p->reftable_clusters = (uint32_t)big_endian(h + 56, 4);
+        p->snapshot_count = (uint32_t)big_endian(h + 60, 4);
+        p->snapshots_offset = big_endian(h + 64, 8);
+        if (big_endian(h, 4) != 0x514649fb || p->version < 2 || p->version > 3)
+                return g_strdup("no qcow2 header");
+        if (p->version == 3) {
+                p->incompatible = big_endian(h + 72, 8);
+                p->compatible = big_endian(h + 80, 8);
+                p->refcount_order = (unsigned)big_endian(h + 96, 4);
+        }
+        if (p->cluster_bits < 9 || p->cluster_bits > 21 || p->refcount_order > 6 ||
+            p->l1_entries > L1_ENTRIES_MAX || p->disk_bytes > DISK_BYTES_MAX ||
+            p->reftable_clusters > 64)
+                return g_strdup("header fields out of range");
+        return read_snapshots(p);
+}
+
+void peek_clear(struct peek *p)
+{
+        g_free(p->snapshots);
+        p->snapshots = NULL;
+}
+
+/* ---- content ---- */
+
+/* Section "Compressed Clusters Descriptor". */
+static void compressed_place(const struct peek *p, uint64_t entry, uint64_t *ret_offset,
+                             uint64_t *ret_bytes)
+{
+        unsigned shift = 62 - (p->cluster_bits - 8);
+        uint64_t sectors = ((entry & (compressed_bit - 1)) >> shift) + 1;
+
+        *ret_offset = entry & ((UINT64_C(1) << shift) - 1);
+        *ret_bytes = sectors * 512 - *ret_offset % 512;
+}
+
+static void read_compressed(const struct peek *p, uint64_t entry, uint8_t *to)
+{
+        z_stream z = { .next_out = to, .avail_out = (unsigned)cluster_bytes(p) };
+        g_autofree uint8_t *from = NULL;
+        uint64_t offset, bytes;
+
+        compressed_place(p, entry, &offset, &bytes);
+        from = g_malloc(bytes);
+        sim_image_read(p->file, offset, from, bytes);
+        z.next_in = from;
+        z.avail_in = (unsigned)bytes;
+        memset(to, 0, cluster_bytes(p));
+        if (inflateInit2(&z, -12) != Z_OK)
+                return;
+        inflate(&z, Z_FINISH);
+        inflateEnd(&z);
+}
+
+static void read_backing(const struct peek *p, uint64_t guest_offset, uint8_t *to)
+{
+        gsize size = 0;
+        const uint8_t *data = p->backing ? g_bytes_get_data(p->backing, &size) : NULL;
+        uint64_t n = guest_offset < size ? MIN(cluster_bytes(p), size - guest_offset) : 0;
+
+        memset(to, 0, cluster_bytes(p));
+        if (n > 0)
+                memcpy(to, data + guest_offset, n);
+}
+
+/* Returns the L2 entry of a guest cluster; 0: none. */
+static uint64_t l2_entry(const struct peek *p, uint64_t l1_offset, uint32_t l1_entries,
+                         uint64_t guest_cluster)
+{
+        unsigned l2_bits = p->cluster_bits - 3;
+        uint64_t slot = guest_cluster >> l2_bits;
+        uint64_t table;
+
+        if (slot >= l1_entries)
+                return 0;
+        table = read_u64(p, l1_offset + slot * 8) & offset_bits;
+        if (table == 0)
+                return 0;
+        return read_u64(p, table + (guest_cluster & ((UINT64_C(1) << l2_bits) - 1)) * 8);
+}
+
+static GBytes *read_range(const struct peek *p, uint64_t l1_offset, uint32_t l1_entries,
+                          uint64_t first, uint64_t bytes, bool is_disk)
+{
+        uint64_t count = clusters(p, bytes);
+        uint8_t *data = g_malloc((count << p->cluster_bits) + 1);
+        uint64_t i;
+
+        for (i = 0; i < count; i++) {
+                uint64_t cluster = (first >> p->cluster_bits) + i;
+                uint64_t entry = l2_entry(p, l1_offset, l1_entries, cluster);
+                uint8_t *to = data + (i << p->cluster_bits);
+
+                if (entry & compressed_bit)
+                        read_compressed(p, entry, to);
+                else if ((entry & zero_bit) && p->version >= 3)
+                        memset(to, 0, cluster_bytes(p));
+                else if (entry & offset_bits)
+                        sim_image_read(p->file, entry & offset_bits, to, cluster_bytes(p));
+                else if (is_disk)
+                        read_backing(p, cluster << p->cluster_bits, to);
+                else
+                        memset(to, 0, cluster_bytes(p));
+        }
+        return g_bytes_new_take(data, bytes);
+}
+
+GBytes *peek_disk(const struct peek *p, uint64_t l1_offset, uint32_t l1_entries,
+                  uint64_t disk_bytes)
+{
+        return read_range(p, l1_offset, l1_entries, 0, disk_bytes, true);
+}
+
+GBytes *peek_vm_state(const struct peek *p, const struct peek_snapshot *s)
+{
+        uint64_t span = cluster_bytes(p) << (p->cluster_bits - 3);
+        uint64_t first = (s->disk_bytes + span - 1) / span * span;
+
+        return read_range(p, s->l1_offset, s->l1_entries, first, s->vm_state_bytes, false);
+}
+
+/* ---- counts ---- */
+
+struct census {
+        const struct peek *p;
+        uint64_t cluster_count;
+        uint16_t *references;
+};
+
+static void refer(struct census *c, uint64_t offset, uint64_t bytes)
+{
+        uint64_t first = offset >> c->p->cluster_bits;
+        uint64_t end = clusters(c->p, offset + bytes);
+
+        for (; bytes > 0 && first < MIN(end, c->cluster_count); first++)
+                c->references[first]++;
+}
+
+static void refer_entry(struct census *c, uint64_t entry)
+{
+        uint64_t offset, bytes;
+
+        if (entry & compressed_bit) {
+                compressed_place(c->p, entry, &offset, &bytes);
+                refer(c, offset, bytes);
+        } else if (entry & offset_bits) {
+                refer(c, entry & offset_bits, cluster_bytes(c->p));
+        }
+}
+
+static void refer_tree(struct census *c, uint64_t l1_offset, uint32_t l1_entries)
+{
+        uint64_t size = cluster_bytes(c->p);
+        g_autofree uint8_t *table = g_malloc(size);
+        uint32_t slot;
+        uint64_t i;
+
+        refer(c, l1_offset, l1_entries * UINT64_C(8));
+        for (slot = 0; slot < l1_entries; slot++) {
+                uint64_t offset = read_u64(c->p, l1_offset + slot * UINT64_C(8)) & offset_bits;
+
+                if (offset == 0)
+                        continue;
+                refer(c, offset, size);
+                sim_image_read(c->p->file, offset, table, size);
+                for (i = 0; i < size; i += 8)
+                        refer_entry(c, load_u64(table + i));
+        }
+}
+
+static void refer_refcounts(struct census *c)
+{
+        const struct peek *p = c->p;
+        uint64_t bytes = (uint64_t)p->reftable_clusters << p->cluster_bits;
+        uint64_t i;
+
+        refer(c, p->reftable_offset, bytes);
+        for (i = 0; i < bytes; i += 8) {
+                uint64_t block = read_u64(p, p->reftable_offset + i) & ~UINT64_C(511);
+
+                if (block)
+                        refer(c, block, cluster_bytes(p));
+        }
+}
+
+static void refer_all(struct census *c)
+{
+        const struct peek *p = c->p;
+        uint32_t i;
+
+        refer(c, 0, 1);
+        refer_refcounts(c);
+        refer_tree(c, p->l1_offset, p->l1_entries);
+        if (p->snapshot_count > 0)
+                refer(c, p->snapshots_offset, p->snapshots_bytes);
+        for (i = 0; i < p->snapshot_count; i++)
+                refer_tree(c, p->snapshots[i].l1_offset, p->snapshots[i].l1_entries);
+}
+
+static uint64_t count_of(const struct peek *p, uint64_t cluster)
+{
+        unsigned per_block_bits = p->cluster_bits + 3 - p->refcount_order;
+        uint64_t slot = cluster >> per_block_bits;
+        uint64_t index = cluster & ((UINT64_C(1) << per_block_bits) - 1);
+        unsigned width = 1u << p->refcount_order;
+        uint8_t bytes[8];
+        uint64_t block;
+
+        if (slot >= (uint64_t)p->reftable_clusters << (p->cluster_bits - 3))
+                return 0;
+        block = read_u64(p, p->reftable_offset + slot * 8) & ~UINT64_C(511);
+        if (block == 0)
+                return 0;
+        sim_image_read(p->file, block + index * width / 8, bytes, MAX(width / 8, 1));
+        if (width >= 8)
+                return big_endian(bytes, width / 8);
+        return bytes[0] >> (index * width % 8) & ((1u << width) - 1);
+}
+
+static void judge_entry(struct peek_counts *r, const struct census *c, uint64_t entry)
+{
+        uint64_t cluster = (entry & offset_bits) >> c->p->cluster_bits;
+        uint64_t count;
+
+        if ((entry & compressed_bit) || !(entry & offset_bits) || cluster >= c->cluster_count)
+                return;
+        count = count_of(c->p, cluster);
+        if (!(entry & copied_bit)) {
+                if (count == 1 && r->copied_clear++ == 0)
+                        r->first_clear = entry & offset_bits;
+        } else if (c->references[cluster] > 1) {
+                if (r->copied_shared++ == 0)
+                        r->first_shared = entry & offset_bits;
+        } else if (count > 1) {
+                r->copied_high++;
+        }
+}
+
+static void judge_copied(struct peek_counts *r, const struct census *c)
+{
+        const struct peek *p = c->p;
+        g_autofree uint8_t *table = g_malloc(cluster_bytes(p));
+        uint32_t slot;
+        uint64_t i;
+
+        for (slot = 0; slot < p->l1_entries; slot++) {
+                uint64_t entry = read_u64(p, p->l1_offset + slot * UINT64_C(8));
+
+                judge_entry(r, c, entry);
+                if (!(entry & offset_bits))
+                        continue;
+                sim_image_read(p->file, entry & offset_bits, table, cluster_bytes(p));
+                for (i = 0; i < cluster_bytes(p); i += 8)
+                        judge_entry(r, c, load_u64(table + i));
+        }
+}
+
+struct peek_counts peek_counts(const struct peek *p)
+{
+        struct census c = { .p = p };
+        struct peek_counts r = { .below = 0 };
+        uint64_t i;
+
+        /* Clusters may be referred to that the file does not reach yet: some slack. */
+        c.cluster_count = clusters(p, p->file->length_bytes) + 64;
+        c.references = g_new0(uint16_t, c.cluster_count);
+        refer_all(&c);
+        for (i = 0; i < c.cluster_count; i++) {
+                uint64_t count = count_of(p, i);
+
+                if (count < c.references[i] && r.below++ == 0)
+                        r.first_below = i << p->cluster_bits;
+                r.leaked += count > c.references[i];
+        }
+        judge_copied(&r, &c);
+        g_free(c.references);
+        return r;
+}

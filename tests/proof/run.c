@@ -1,0 +1,176 @@
+/*
+ * run.c - recording a run, and what it allows.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "proof/run.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "unit/sim-bed.h"
+
+static int run_close(struct stage *s, const struct step *step)
+{
+        (void)step;
+        return sim_close(&s->bed);
+}
+
+static const struct step closing = { "close", run_close, .durable = true };
+
+static void parse(struct run *r, const char *names)
+{
+        g_auto(GStrv) words = g_strsplit(names, ", then ", RUN_STEPS_MAX + 1);
+        unsigned i;
+
+        for (i = 0; words[i]; i++) {
+                g_assert_cmpuint(i, <, RUN_STEPS_MAX);
+                r->steps[r->step_count++] = step_named(words[i]);
+        }
+        r->steps[r->step_count++] = &closing;
+}
+
+bool run_record(struct run *r, const struct world *world, const char *names, uint64_t seed)
+{
+        const struct sim_options options = {
+                .seed = seed, .delay_max = 3, .reorder = true, .short_percent = 5, .record = true,
+        };
+        struct stage s = { .world = world };
+        unsigned i;
+        int ret = 0;
+
+        *r = (struct run){ .world = world, .text = g_strdup(names) };
+        parse(r, names);
+        r->disk = s.disk = world_disk(world, &world->image, &options);
+        s.model = model_copy(world->model);
+        sim_open(&s.bed, s.disk, HVB_OPEN_RDWR);
+        for (i = 0; i < r->step_count && ret == 0; i++) {
+                r->models[i] = model_copy(s.model);
+                r->begin[i] = simdisk_moments(r->disk);
+                ret = step_run(&s, r->steps[i]);
+                r->end[i] = simdisk_moments(r->disk);
+        }
+        r->models[i] = s.model;
+        if (ret == -ENOTSUP && world->version == 2) {
+                sim_close(&s.bed);
+                return false;
+        }
+        if (ret < 0)
+                g_error("%s: %s: %s", world->format->name, names, g_strerror(-ret));
+        g_assert_cmpuint(r->disk->changed_buffers, ==, 0);
+        return true;
+}
+
+void run_clear(struct run *r)
+{
+        unsigned i;
+
+        for (i = 0; i < G_N_ELEMENTS(r->models); i++)
+                if (r->models[i])
+                        model_free(r->models[i]);
+        simdisk_free(r->disk);
+        g_free(r->text);
+}
+
+struct allowed run_allowed(const struct run *r, uint64_t moment)
+{
+        struct allowed a = { .oldest = 0 };
+        unsigned i;
+
+        for (i = 0; i < r->step_count && r->end[i] <= moment; i++) {
+                if (r->steps[i]->durable)
+                        a.oldest = i + 1;
+                a.newest = i + 1;
+        }
+        if (i < r->step_count) {
+                a.newest = i + 1;
+                a.goes = g_str_has_prefix(r->steps[i]->name, "goto");
+        }
+        return a;
+}
+
+static uint8_t byte_at(GBytes *disk, uint64_t offset)
+{
+        gsize bytes;
+        const uint8_t *data = g_bytes_get_data(disk, &bytes);
+
+        return offset < bytes ? data[offset] : 0;
+}
+
+/* Does the model have these bytes there, zeros behind its end? */
+static bool has_bytes(GBytes *disk, uint64_t offset, const uint8_t *bytes, uint64_t length)
+{
+        gsize size;
+        const uint8_t *data = g_bytes_get_data(disk, &size);
+        uint64_t i;
+
+        if (offset + length <= size)
+                return memcmp(data + offset, bytes, length) == 0;
+        for (i = 0; i < length; i++)
+                if (byte_at(disk, offset + i) != bytes[i])
+                        return false;
+        return true;
+}
+
+/* A disk that is being shrunk may show its backing file where it will end no more. */
+static bool may_be_backing(const struct run *r, unsigned newest, uint64_t offset, uint8_t byte)
+{
+        return r->world->backing && offset >= g_bytes_get_size(r->models[newest]->disk) &&
+               byte_at(r->world->backing, offset) == byte;
+}
+
+static bool may_be_byte(const struct run *r, unsigned oldest, unsigned newest, uint64_t offset,
+                        uint8_t byte)
+{
+        unsigned i;
+
+        for (i = oldest; i <= newest; i++)
+                if (byte_at(r->models[i]->disk, offset) == byte)
+                        return true;
+        return may_be_backing(r, newest, offset, byte);
+}
+
+/* NULL if the bytes of a sector are of any of the models, each by itself. */
+static char *judge_sector(const struct run *r, unsigned oldest, unsigned newest, uint64_t offset,
+                          const uint8_t *bytes, uint64_t length)
+{
+        uint64_t i;
+
+        for (i = newest + 1; i > oldest; i--)
+                if (has_bytes(r->models[i - 1]->disk, offset, bytes, length))
+                        return NULL;
+        for (i = 0; i < length; i++)
+                if (!may_be_byte(r, oldest, newest, offset + i, bytes[i]))
+                        return g_strdup_printf("byte %" G_GUINT64_FORMAT " of the disk is %u; it "
+                                               "was %u, is to be %u", offset + i, bytes[i],
+                                               byte_at(r->models[oldest]->disk, offset + i),
+                                               byte_at(r->models[newest]->disk, offset + i));
+        return NULL;
+}
+
+static char *judge_mixture(const struct run *r, unsigned oldest, unsigned newest, GBytes *disk)
+{
+        gsize bytes;
+        const uint8_t *data = g_bytes_get_data(disk, &bytes);
+        bool size_known = false;
+        char *why = NULL;
+        uint64_t at;
+        unsigned i;
+
+        for (i = oldest; i <= newest; i++)
+                size_known = size_known || g_bytes_get_size(r->models[i]->disk) == bytes;
+        if (!size_known)
+                return g_strdup_printf("the disk has %zu bytes", bytes);
+        for (at = 0; at < bytes && !why; at += 512)
+                why = judge_sector(r, oldest, newest, at, data + at, MIN(512, bytes - at));
+        return why;
+}
+
+char *run_judge_disk(const struct run *r, struct allowed a, GBytes *disk)
+{
+        if (!a.goes)
+                return judge_mixture(r, a.oldest, a.newest, disk);
+        if (g_bytes_equal(r->models[a.newest]->disk, disk))
+                return NULL;
+        return judge_mixture(r, a.oldest, a.newest - 1, disk);
+}

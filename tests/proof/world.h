@@ -1,0 +1,75 @@
+/*
+ * world.h - the image that every proof starts from, and what may be done to it.
+ *
+ * The disk has, in order: a cluster that snapshots a and b share with it, one that b
+ * shares, a compressed one, a private one, and the rest from a backing file that is shorter than
+ * the disk.  Disks with more clusters repeat that in other L2 tables.  Snapshot a has a
+ * VM state.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef PROOF_WORLD_H
+#define PROOF_WORLD_H
+
+#include "lib/simdisk.h"
+#include "proof/model.h"
+#include "unit/data-bed.h"
+
+struct world_format {
+        const char *name;
+        const char *options;            /* of qemu-img create -o */
+        uint64_t cluster_bytes;
+        unsigned disk_clusters;
+        bool has_backing;
+};
+
+struct world {
+        const struct world_format *format;
+        struct sim_image image;
+        GBytes *backing;                /* NULL: none */
+        struct model *model;
+        unsigned version;
+        bool lazy;
+};
+
+extern const struct world_format world_formats[];
+extern const unsigned world_format_count;
+
+/* By qemu-img, which must be there, and the driver on a disk without faults. */
+void world_init(struct world *w, const struct world_format *format);
+void world_clear(struct world *w);
+
+/* A disk with these files: the image, and the backing file where the format has one. */
+struct simdisk *world_disk(const struct world *w, const struct sim_image *image,
+                           const struct sim_options *options);
+
+/* ---- steps ---- */
+
+/* An opened image and what it should hold; steps change both. */
+struct stage {
+        const struct world *world;
+        struct simdisk *disk;
+        struct bed bed;
+        struct model *model;            /* owned */
+};
+
+struct step {
+        const char *name;
+        int (*run)(struct stage *s, const struct step *step);
+        bool durable;                   /* what is acknowledged survives, disk content included */
+        int cluster;                    /* >= 0: counted from the first; < 0: from the end */
+        unsigned start_eighths;         /* of a cluster, added to that */
+        unsigned length_eighths;
+        uint32_t flags;
+        const char *snapshot;
+};
+
+extern const struct step steps[];
+extern const unsigned step_count;
+
+const struct step *step_named(const char *name);
+
+/* -errno of the driver: 0, or the model is as before. */
+int step_run(struct stage *s, const struct step *step);
+
+#endif
