@@ -160,22 +160,46 @@ static void compressed_place(const struct peek *p, uint64_t entry, uint64_t *ret
         *ret_bytes = sectors * 512 - *ret_offset % 512;
 }
 
+static GBytes *inflate_bytes(const struct peek *p, GBytes *stream)
+{
+        uint8_t *to = g_malloc0(cluster_bytes(p));
+        z_stream z = { .next_out = to, .avail_out = (unsigned)cluster_bytes(p) };
+        gsize bytes;
+
+        z.next_in = (uint8_t *)g_bytes_get_data(stream, &bytes);
+        z.avail_in = (unsigned)bytes;
+        if (inflateInit2(&z, -12) == Z_OK) {
+                inflate(&z, Z_FINISH);
+                inflateEnd(&z);
+        }
+        return g_bytes_new_take(to, cluster_bytes(p));
+}
+
+/* The same streams come again in every state: each is inflated once. */
 static void read_compressed(const struct peek *p, uint64_t entry, uint8_t *to)
 {
-        z_stream z = { .next_out = to, .avail_out = (unsigned)cluster_bytes(p) };
-        g_autofree uint8_t *from = NULL;
+        static GHashTable *known;       /* stream -> cluster */
+        GBytes *stream, *cluster;
         uint64_t offset, bytes;
+        uint8_t *from;
 
         compressed_place(p, entry, &offset, &bytes);
         from = g_malloc(bytes);
         sim_image_read(p->file, offset, from, bytes);
-        z.next_in = from;
-        z.avail_in = (unsigned)bytes;
-        memset(to, 0, cluster_bytes(p));
-        if (inflateInit2(&z, -12) != Z_OK)
-                return;
-        inflate(&z, Z_FINISH);
-        inflateEnd(&z);
+        stream = g_bytes_new_take(from, bytes);
+        if (!known)
+                known = g_hash_table_new_full(g_bytes_hash, g_bytes_equal,
+                                              (GDestroyNotify)g_bytes_unref,
+                                              (GDestroyNotify)g_bytes_unref);
+        if (g_hash_table_size(known) > 256)
+                g_hash_table_remove_all(known);
+        cluster = g_hash_table_lookup(known, stream);
+        if (!cluster) {
+                cluster = inflate_bytes(p, stream);
+                g_hash_table_insert(known, g_bytes_ref(stream), cluster);
+        }
+        memcpy(to, g_bytes_get_data(cluster, NULL), cluster_bytes(p));
+        g_bytes_unref(stream);
 }
 
 static void read_backing(const struct peek *p, uint64_t guest_offset, uint8_t *to)

@@ -51,7 +51,7 @@ bool run_record(struct run *r, const struct world *world, const char *names, uin
                 r->end[i] = simdisk_moments(r->disk);
         }
         r->models[i] = s.model;
-        if (ret == -ENOTSUP && world->version == 2) {
+        if (ret == -ERANGE || ret == -ENOENT || ret == -EEXIST || (ret == -ENOTSUP && world->version == 2)) {
                 sim_close(&s.bed);
                 return false;
         }

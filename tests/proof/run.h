@@ -23,8 +23,8 @@ struct run {
         uint64_t end[RUN_STEPS_MAX + 1];
 };
 
-/* names: separated by ", then ".  False: a step is refused here (version 2 does not resize under
- * snapshots).  run_clear() in any case. */
+/* names: separated by ", then ".  False: a step cannot be done here (version 2 does not resize
+ * under snapshots).  run_clear() in any case. */
 bool run_record(struct run *r, const struct world *world, const char *names, uint64_t seed);
 void run_clear(struct run *r);
 

@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <errno.h>
 #include <string.h>
 
 #include "ops/check.h"
@@ -313,7 +314,23 @@ const struct step *step_named(const char *name)
         g_error("no step is called '%s'", name);
 }
 
+/* Is what a step touches within the disk, and does a resize leave some of it? */
+static bool fits(const struct stage *s, const struct step *step)
+{
+        int64_t cluster = (int64_t)s->world->format->cluster_bytes;
+        int64_t disk = (int64_t)g_bytes_get_size(s->model->disk);
+        int64_t first = step->cluster * cluster + cluster / 8 * step->start_eighths;
+
+        if (step->run == run_resize)
+                return disk + first > 0;
+        if (step->length_eighths == 0)
+                return true;
+        if (step->cluster < 0)
+                first += disk;
+        return first >= 0 && first + cluster / 8 * step->length_eighths <= disk;
+}
+
 int step_run(struct stage *s, const struct step *step)
 {
-        return step->run(s, step);
+        return fits(s, step) ? step->run(s, step) : -ERANGE;
 }

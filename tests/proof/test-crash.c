@@ -1,9 +1,10 @@
 /*
  * test-crash.c - no power cut loses anything, whatever was going on.
  *
- *      test-crash                              each step once, and the sequences below
+ *      test-crash                              each step once, the sequences below, and
+ *                                              of all pairs of steps one in PAIRS_EVERY
  *      test-crash --world W --steps S --seed N one run; S: "write, then flush"
- *      TEST_SECONDS=600 test-crash             sequences of two and three steps, as long
+ *      TEST_SECONDS=600 test-crash             all pairs, then random triples, as long
  *
  * SPDX-License-Identifier: MIT
  */
@@ -40,6 +41,8 @@ static const char *const sequences[] = {
         "write new, then reopen, then discard",
 };
 
+enum { PAIRS_EVERY = 16 };
+
 static struct explore explore;
 static struct explore_budget budget = {
         .combinations = 65536, .samples = 2000, .second_every = 97, .qemu_every = 1009,
@@ -73,6 +76,46 @@ static bool is_setup(const struct step *step)
         return strstr(step->name, " as ") != NULL;
 }
 
+/* True if a name before it in the run is gone, or not there yet. */
+static bool lacks_snapshot(const struct step *first, const struct step *second)
+{
+        bool makes = !first->snapshot ? false : g_str_has_prefix(first->name, "create");
+        bool deletes = g_str_has_prefix(first->name, "delete");
+        bool wants = second->snapshot && !g_str_has_prefix(second->name, "create");
+
+        if (!second->snapshot)
+                return false;
+        if (g_str_has_prefix(second->name, "create"))
+                return makes;
+        if (strcmp(second->snapshot, "c") == 0)
+                return !makes;
+        return wants && deletes && strcmp(first->snapshot, second->snapshot) == 0;
+}
+
+static bool is_pair(const struct world *w, const struct step *first, const struct step *second)
+{
+        return !is_setup(first) && !is_setup(second) && stands_alone(w, first) &&
+               !lacks_snapshot(first, second) &&
+               (stands_alone(w, second) || g_strcmp0(second->snapshot, "c") == 0);
+}
+
+/* One pair in every, another share for each first. */
+static void explore_pairs(const struct world *w, unsigned every, unsigned first, gint64 until)
+{
+        unsigned number = first;
+        unsigned i, k;
+
+        for (i = 0; i < step_count; i++)
+                for (k = 0; k < step_count; k++) {
+                        g_autofree char *names = g_strdup_printf("%s, then %s", steps[i].name,
+                                                                 steps[k].name);
+
+                        if (is_pair(w, &steps[i], &steps[k]) && ++number % every == 0 &&
+                            g_get_monotonic_time() < until)
+                                explore_one(w, names, (uint64_t)first_seed);
+                }
+}
+
 static void test_world(gconstpointer data)
 {
         uint64_t before = explore.states;
@@ -90,9 +133,54 @@ static void test_world(gconstpointer data)
                                 explore_one(&w, steps[i].name, (uint64_t)first_seed);
                 for (i = 0; i < G_N_ELEMENTS(sequences); i++)
                         explore_one(&w, sequences[i], (uint64_t)first_seed);
+                explore_pairs(&w, PAIRS_EVERY,
+                              (unsigned)((const struct world_format *)data - world_formats),
+                              G_MAXINT64);
         }
         g_print("# %s: %" G_GUINT64_FORMAT " states\n", w.format->name, explore.states - before);
         world_clear(&w);
+}
+
+static const char *random_name(struct sim_random *random)
+{
+        return steps[sim_random_below(random, step_count)].name;
+}
+
+/* Steps that need what is not there are refused by the driver: such runs do not count. */
+static void explore_triples(const struct world *w, uint64_t seed, unsigned count, gint64 until)
+{
+        struct sim_random random = { seed };
+
+        while (count-- > 0 && g_get_monotonic_time() < until) {
+                const char *first = random_name(&random);
+                const char *second = random_name(&random);
+                g_autofree char *names = g_strdup_printf("%s, then %s, then %s", first, second,
+                                                         random_name(&random));
+
+                explore_one(w, names, sim_random_next(&random));
+        }
+}
+
+/* Round after round other pairs, and when all had their turn, triples. */
+static void test_soak(void)
+{
+        gint64 until = g_get_monotonic_time() +
+                       g_ascii_strtoll(g_getenv("TEST_SECONDS"), NULL, 10) * G_USEC_PER_SEC;
+        struct world w;
+        unsigned round;
+        unsigned i;
+
+        for (round = 0; g_get_monotonic_time() < until; round++)
+                for (i = 0; i < world_format_count; i++) {
+                        world_init(&w, &world_formats[i]);
+                        if (round < PAIRS_EVERY)
+                                explore_pairs(&w, PAIRS_EVERY, round, until);
+                        else
+                                explore_triples(&w, (uint64_t)first_seed * 1000003 + round, 40,
+                                                until);
+                        world_clear(&w);
+                }
+        g_print("# rounds: %u of %u for all pairs\n", round, PAIRS_EVERY);
 }
 
 static void parse(int *argc, char ***argv)
@@ -120,12 +208,14 @@ int main(int argc, char **argv)
         g_test_init(&argc, &argv, NULL);
         parse(&argc, &argv);
         explore_init(&explore, &budget);
-        for (i = 0; i < world_format_count; i++) {
+        for (i = 0; i < world_format_count && !g_getenv("TEST_SECONDS"); i++) {
                 g_autofree char *path = g_strdup_printf("/crash/%s", world_formats[i].name);
 
                 if (!only_world || strcmp(only_world, world_formats[i].name) == 0)
                         g_test_add_data_func(path, &world_formats[i], test_world);
         }
+        if (g_getenv("TEST_SECONDS"))
+                g_test_add_func("/crash/soak", test_soak);
         ret = g_test_run();
         g_print("# windows: %" G_GUINT64_FORMAT ", of which sampled: %" G_GUINT64_FORMAT
                 ", shown to qemu-img: %" G_GUINT64_FORMAT "\n", explore.windows,

@@ -69,7 +69,7 @@ extern const unsigned step_count;
 
 const struct step *step_named(const char *name);
 
-/* -errno of the driver: 0, or the model is as before. */
+/* -errno of the driver, or -ERANGE: the disk is too small by now.  Then the model is as before. */
 int step_run(struct stage *s, const struct step *step);
 
 #endif
