@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "disk/planted.h"
 #include "meta/commit.h"
 #include "meta/punch.h"
 #include "meta/refs.h"
@@ -79,6 +80,7 @@ struct commit {
         struct waiter waiter;
         struct { struct co co; } apply;
         struct { struct co co; } write;
+        struct { struct co co; } write_map;
 };
 
 /* ---- collecting ---- */
@@ -243,10 +245,24 @@ static int collect(struct commit *c)
         return ret;
 }
 
-static void take(struct commit *c)
+/* What was freed until now, and the I/O that may still be under way to it. */
+static void take_frees(struct commit *c)
 {
         struct image *img = c->img;
         GArray *empty = c->frees;
+
+        c->frees = img->refs.frees;
+        img->refs.frees = empty;
+        c->free_index = 0;
+        c->draining = c->frees->len > 0;
+        c->generation = img->grace.generation;
+        if (c->draining)
+                img->grace.generation ^= 1;
+}
+
+static void take(struct commit *c)
+{
+        struct image *img = c->img;
 
         stage_take(&c->refs);
         stage_take(&c->table);
@@ -255,13 +271,7 @@ static void take(struct commit *c)
         if (c->with_refs)
                 img->refs.any_dirty = false;
         img->active.any_dirty = false;
-        c->frees = img->refs.frees;
-        img->refs.frees = empty;
-        c->free_index = 0;
-        c->draining = c->frees->len > 0;
-        c->generation = img->grace.generation;
-        if (c->draining)
-                img->grace.generation ^= 1;
+        take_frees(c);
 }
 
 static int begin(struct commit *c)
@@ -336,27 +346,47 @@ static int barrier(struct commit *c)
         return ret;
 }
 
+/* What the map refers to, and whether that has to be stable before it. */
+static bool comes_first(const struct commit *c)
+{
+        if (c->refs.pieces->len > 0 || c->table.pieces->len > 0 || !c->maps)
+                return true;
+        return c->img->data_written && !PLANTED(DATA_UNSTABLE);
+}
+
+static int write_map(struct commit *c)
+{
+        CO_BEGIN(&c->write_map);
+        CO_TRY(&c->write_map, out, stage_write(&c->map));
+        CO_TRY(&c->write_map, out, stage_write(&c->l1));
+        if (!PLANTED(ENTRIES_UNSTABLE))
+                CO_TRY(&c->write_map, out, barrier(c));
+out:
+        CO_END(&c->write_map);
+}
+
 static int write_stages(struct commit *c)
 {
         struct image *img = c->img;
 
         CO_BEGIN(&c->write);
         c->maps = c->map.pieces->len > 0 || c->l1.pieces->len > 0;
-        if (c->refs.pieces->len > 0 || img->data_written || c->table.pieces->len > 0 ||
-            !c->maps) {
+        if (PLANTED(ENTRIES_FIRST))
+                CO_TRY(&c->write, out, write_map(c));
+        if (comes_first(c)) {
                 CO_TRY(&c->write, out, stage_write(&c->refs));
                 img->data_written = false;
-                CO_TRY(&c->write, out, barrier(c));
+                if (!PLANTED(COUNTS_UNSTABLE) &&
+                    (!PLANTED(BLOCKS_UNSTABLE) || c->table.pieces->len == 0))
+                        CO_TRY(&c->write, out, barrier(c));
         }
         if (c->table.pieces->len > 0) {
                 CO_TRY(&c->write, out, stage_write(&c->table));
-                CO_TRY(&c->write, out, barrier(c));
+                if (!PLANTED(REFTABLE_UNSTABLE))
+                        CO_TRY(&c->write, out, barrier(c));
         }
-        if (c->maps) {
-                CO_TRY(&c->write, out, stage_write(&c->map));
-                CO_TRY(&c->write, out, stage_write(&c->l1));
-                CO_TRY(&c->write, out, barrier(c));
-        }
+        if (c->maps)
+                CO_TRY(&c->write, out, write_map(c));
 out:
         CO_END(&c->write);
 }
@@ -426,6 +456,10 @@ static int run(struct task *task)
 
         CO_BEGIN(c);
         while (c->begun < c->requested) {
+                if (PLANTED(COUNT_DOWN_FIRST)) {
+                        take_frees(c);
+                        CO_AWAIT(c, apply_frees(c));
+                }
                 CO_AWAIT(c, begin(c));
                 if (c->co.ret == 0)
                         CO_AWAIT(c, write_stages(c));

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "disk/planted.h"
 #include "meta/image.h"
 
 enum { TEXT_BYTES = 1024 };
@@ -60,7 +61,7 @@ void image_assert(const struct image *img)
 void image_poison(struct image *img, int code, const char *what)
 {
         img->poison_count++;
-        if (img->state == IMAGE_POISONED)
+        if (img->state == IMAGE_POISONED || PLANTED(NO_POISON))
                 return;
         img->state = IMAGE_POISONED;
         image_event(img, HVB_EVENT_POISONED, code,

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "disk/planted.h"
 #include "meta/image.h"
 
 static void apply(struct header *h, const struct root_change *change)
@@ -55,9 +56,13 @@ int root_switch(struct root_switch *s, struct image *img, const struct root_chan
         CO_BEGIN(s);
         CO_TRY(s, out, co_lock_acquire(&img->root_lock, &s->waiter));
         CO_TRY(s, unlock, prepare(s, img, change));
-        CO_TRY(s, poison, io_fsync(&s->io, &img->file));
+        if (!PLANTED(ROOT_FIRST))
+                CO_TRY(s, poison, io_fsync(&s->io, &img->file));
+        if (PLANTED(ROOT_IN_TWO))
+                CO_TRY(s, poison, io_write(&s->io, &img->file, 0, s->buffer, 64));
         CO_TRY(s, poison, io_write(&s->io, &img->file, 0, s->buffer, img->root_bytes));
-        CO_TRY(s, poison, io_fsync(&s->io, &img->file));
+        if (!PLANTED(ROOT_UNSTABLE))
+                CO_TRY(s, poison, io_fsync(&s->io, &img->file));
         memcpy(img->root_sector, s->buffer, img->root_bytes);
         apply(&img->header, change);
         goto free_buffer;
@@ -75,7 +80,7 @@ out:
 int dirty_hold(struct dirty_change *s, struct image *img)
 {
         CO_BEGIN(s);
-        if (img->header.version < 3 || img->dirty_holders > 0)
+        if (img->header.version < 3 || img->dirty_holders > 0 || PLANTED(NO_DIRTY_BIT))
                 goto held;
         s->change = (struct root_change) {
                 .what = ROOT_INCOMPAT_SET,

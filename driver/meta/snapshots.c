@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "disk/error.h"
+#include "disk/planted.h"
 #include "meta/snapshots.h"
 
 /* ---- lists ---- */
@@ -294,7 +295,8 @@ int snapshots_publish(struct snapshots_publish *s, struct image *img, struct sna
                                              round_up(s->new_bytes, g->cluster_bytes)));
                 img->data_written = true;
         }
-        CO_TRY(s, free_new, meta_settle(&s->settle, img));
+        if (!PLANTED(ROOT_FIRST))
+                CO_TRY(s, free_new, meta_settle(&s->settle, img));
 
         fill_change(s, count, with);
         s->old_count = img->header.snapshot_count;

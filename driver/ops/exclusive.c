@@ -7,6 +7,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "disk/planted.h"
 #include "ops/exclusive.h"
 
 int exclusive_begin(struct exclusive *s, struct image *img)
@@ -26,7 +27,8 @@ out:
 int exclusive_end(struct exclusive *s, struct image *img)
 {
         CO_BEGIN(s);
-        CO_TRY(s, open_gate, meta_settle(&s->settle, img));
+        if (!PLANTED(CLEAN_TOO_EARLY))
+                CO_TRY(s, open_gate, meta_settle(&s->settle, img));
         if (img->loop->leaks == s->leaks)
                 CO_TRY(s, open_gate, dirty_release(&s->dirty, img));
 open_gate:

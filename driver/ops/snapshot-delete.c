@@ -16,6 +16,7 @@
 #include <errno.h>
 
 #include "disk/error.h"
+#include "disk/planted.h"
 #include "ops/snapshot-delete.h"
 #include "ops/vmstate.h"
 
@@ -63,11 +64,14 @@ int snapshot_delete(struct snapshot_delete *s, struct image *img, const char *id
         CO_TRY(s, forget, l1_read(&s->io, img, target(s, img)->l1_offset,
                                   target(s, img)->l1_entries, &s->l1));
         CO_TRY(s, forget, exclusive_begin(&s->exclusive, img));
+        if (PLANTED(DELETE_COUNTS_FIRST))
+                CO_UNDO(s, tree_drop(&s->drop, img, &s->l1));
         CO_TRY(s, end, snapshots_publish(&s->publish, img, s->list, s->list_count,
                                          &nothing_else));
         s->list = NULL;
         vmstate_forget_loaded(img, s->l1.offset);
-        CO_UNDO(s, tree_drop(&s->drop, img, &s->l1));
+        if (!PLANTED(DELETE_COUNTS_FIRST))
+                CO_UNDO(s, tree_drop(&s->drop, img, &s->l1));
         CO_UNDO(s, tree_refresh_copied(&s->refresh, img, &img->active));
 end:
         CO_UNDO(s, exclusive_end(&s->exclusive, img));

@@ -21,6 +21,7 @@
 #include <inttypes.h>
 
 #include "disk/error.h"
+#include "disk/planted.h"
 #include "ops/snapshot-goto.h"
 
 static const struct snapshot *target(const struct snapshot_goto *s, const struct image *img)
@@ -129,10 +130,14 @@ static int change(struct snapshot_goto *s, struct image *img, struct hvb_error *
                           img->name, target(s, img)->name);
         if (s->change.co.ret < 0)
                 CO_FAIL(&s->change, free_l1, s->change.co.ret);
+        if (PLANTED(GOTO_IN_PLACE))
+                CO_TRY(&s->change, count_down, l1_write(&s->io, img, &s->fresh,
+                                                        img->active.offset, UINT64_MAX));
         CO_TRY(&s->change, count_down, l1_write(&s->io, img, &s->fresh, s->fresh_offset,
                                                 UINT64_MAX));
         img->data_written = true;
-        CO_TRY(&s->change, count_down, meta_settle(&s->settle, img));
+        if (!PLANTED(ROOT_FIRST))
+                CO_TRY(&s->change, count_down, meta_settle(&s->settle, img));
         CO_TRY(&s->change, count_down, root_switch(&s->root, img, &s->root_change));
         install(s, img);
         goto out;

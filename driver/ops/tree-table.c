@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "disk/planted.h"
 #include "disk/refcount.h"
 #include "ops/tree-table.h"
 
@@ -67,7 +68,7 @@ static bool is_cluster_run(const struct geometry *g, const struct block_look *l)
 
 static void clear_copied(struct tree_table *t, const struct block_look *l)
 {
-        if (!(l->bits & ENTRY_COPIED))
+        if (!(l->bits & ENTRY_COPIED) || PLANTED(COPIED_KEPT))
                 return;
         for (unsigned i = 0; i < BLOCK; i++)
                 t->bytes[(t->entry + i) * 8] &= (uint8_t)~COPIED_BYTE;

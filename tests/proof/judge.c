@@ -92,10 +92,25 @@ static char *judge_counts(const struct peek *p, const struct world *w, bool is_c
         return NULL;
 }
 
+/* Operations that move counts mark the image first: whatever leaks then is repaired. */
+static char *judge_leaks(const struct judge *j, const struct peek *p)
+{
+        unsigned leaked;
+
+        if (!j->run->is_marked || (p->incompatible & PEEK_DIRTY))
+                return NULL;
+        leaked = peek_counts(p).leaked;
+        return leaked == 0 ? NULL
+                : g_strdup_printf("%u clusters leak, and the image is not marked dirty", leaked);
+}
+
 static char *judge_as_found(const struct judge *j, const struct peek *p,
                             const struct model **ret_list, GBytes **ret_disk)
 {
         char *why = judge_counts(p, j->run->world, false);
+
+        if (!why)
+                why = judge_leaks(j, p);
 
         *ret_list = whose_list(j, p);
         *ret_disk = peek_disk(p, p->l1_offset, p->l1_entries, p->disk_bytes);
@@ -207,11 +222,12 @@ static char *use(const struct world *w, struct simdisk *disk, const struct model
 
 /* ---- the power fails again ---- */
 
-static char *judge_second(const struct world *w, struct sim_cut *cut, bool newest, uint64_t seed,
+static char *judge_second(const struct judge *j, struct sim_cut *cut, bool newest,
                           GBytes *expected, const struct model *list)
 {
         struct sim_image images[SIM_FILES_MAX] = { { .root = NULL } };
-        struct sim_random random = { seed };
+        struct sim_random random = { sim_cut_point(cut) };
+        const struct world *w = j->run->world;
         const struct sim_choice *choices;
         g_autofree unsigned *picks = NULL;
         struct simdisk *disk;
@@ -225,7 +241,7 @@ static char *judge_second(const struct world *w, struct sim_cut *cut, bool newes
                                   : (unsigned)sim_random_below(&random, choices[i].option_count);
         sim_cut_build(cut, picks, images);
         disk = world_disk(w, &images[0], NULL);
-        why = recover(w, disk, expected, list, true);
+        why = recover(w, disk, expected, list, !j->was_dirty);
         simdisk_free(disk);
         for (i = 0; i < SIM_FILES_MAX; i++)
                 sim_image_clear(&images[i]);
@@ -240,10 +256,9 @@ static char *cut_again(struct judge *j, const struct simdisk *disk, GBytes *expe
 
         while (!why && sim_cut_point(cut) < simdisk_moments(disk)) {
                 sim_cut_advance(cut, sim_cut_point(cut) + 1);
-                why = judge_second(j->run->world, cut, true, 0, expected, list);
+                why = judge_second(j, cut, true, expected, list);
                 if (!why)
-                        why = judge_second(j->run->world, cut, false, sim_cut_point(cut),
-                                           expected, list);
+                        why = judge_second(j, cut, false, expected, list);
                 j->second_states += 2;
         }
         sim_cut_free(cut);
@@ -267,23 +282,22 @@ char *judge_state(struct judge *j, const struct sim_image *image)
         g_autoptr(GBytes) content = NULL;
         const struct model *list = NULL;
         struct simdisk *disk;
-        bool was_dirty;
         struct peek p;
         char *why;
 
         why = peek_open(&p, image, w->backing);
         if (!why)
                 why = judge_as_found(j, &p, &list, &content);
-        was_dirty = (p.incompatible & PEEK_DIRTY) != 0;
+        j->was_dirty = (p.incompatible & PEEK_DIRTY) != 0;
         peek_clear(&p);
         if (why)
                 return why;
         disk = world_disk(w, image, &options);
-        why = recover(w, disk, content, list, !was_dirty);
+        why = recover(w, disk, content, list, !j->was_dirty);
         if (!why && j->cut_again)
                 why = cut_again(j, disk, content, list);
         if (!why)
-                why = use(w, disk, list, !was_dirty);
+                why = use(w, disk, list, !j->was_dirty);
         simdisk_free(disk);
         return why;
 }

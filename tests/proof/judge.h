@@ -15,6 +15,7 @@
 struct judge {
         const struct run *run;
         struct allowed allowed;
+        bool was_dirty;                 /* set: the state had the dirty bit */
         bool cut_again;                 /* also cut the power during the recovery */
         uint64_t second_states;         /* counted: states of such second cuts */
 };

@@ -30,8 +30,30 @@ static void parse(struct run *r, const char *names)
         r->steps[r->step_count++] = &closing;
 }
 
-bool run_record(struct run *r, const struct world *world, const char *names, uint64_t seed)
+static bool is_refusal(const struct world *world, int error)
 {
+        return error == -ERANGE || error == -ENOENT || error == -EEXIST ||
+               (error == -ENOTSUP && world->version == 2);
+}
+
+static int record_step(struct run *r, struct stage *s, unsigned i)
+{
+        int ret;
+
+        r->models[i] = model_copy(s->model);
+        r->begin[i] = simdisk_moments(r->disk);
+        ret = step_run(s, r->steps[i]);
+        r->end[i] = simdisk_moments(r->disk);
+        r->durable[i] = r->steps[i]->durable && ret == 0;
+        return ret;
+}
+
+bool run_record(struct run *r, const struct world *world, const char *names, uint64_t seed,
+                uint64_t fail_fsync)
+{
+        const struct sim_fault fault = {
+                .ops = 1 << IO_FSYNC, .file = -1, .nth = fail_fsync, .error = -EIO,
+        };
         const struct sim_options options = {
                 .seed = seed, .delay_max = 3, .reorder = true, .short_percent = 5, .record = true,
         };
@@ -41,17 +63,21 @@ bool run_record(struct run *r, const struct world *world, const char *names, uin
 
         *r = (struct run){ .world = world, .text = g_strdup(names) };
         parse(r, names);
+        r->is_marked = world->version >= 3 && !fail_fsync;
+        for (i = 0; i + 1 < r->step_count; i++)
+                r->is_marked = r->is_marked && r->steps[i]->marked;
         r->disk = s.disk = world_disk(world, &world->image, &options);
         s.model = model_copy(world->model);
         sim_open(&s.bed, s.disk, HVB_OPEN_RDWR);
+        if (fail_fsync)
+                simdisk_fault_add(r->disk, &fault);
         for (i = 0; i < r->step_count && ret == 0; i++) {
-                r->models[i] = model_copy(s.model);
-                r->begin[i] = simdisk_moments(r->disk);
-                ret = step_run(&s, r->steps[i]);
-                r->end[i] = simdisk_moments(r->disk);
+                ret = record_step(r, &s, i);
+                if (fail_fsync)
+                        ret = 0;
         }
         r->models[i] = s.model;
-        if (ret == -ERANGE || ret == -ENOENT || ret == -EEXIST || (ret == -ENOTSUP && world->version == 2)) {
+        if (is_refusal(world, ret)) {
                 sim_close(&s.bed);
                 return false;
         }
@@ -78,7 +104,7 @@ struct allowed run_allowed(const struct run *r, uint64_t moment)
         unsigned i;
 
         for (i = 0; i < r->step_count && r->end[i] <= moment; i++) {
-                if (r->steps[i]->durable)
+                if (r->durable[i])
                         a.oldest = i + 1;
                 a.newest = i + 1;
         }

@@ -17,15 +17,21 @@ struct run {
         struct simdisk *disk;
         char *text;                     /* the steps' names */
         unsigned step_count;
+        bool is_marked;                 /* all steps are, in a version 3 image */
         const struct step *steps[RUN_STEPS_MAX + 1];
         struct model *models[RUN_STEPS_MAX + 2];
+        bool durable[RUN_STEPS_MAX + 1];        /* acknowledged as such */
         uint64_t begin[RUN_STEPS_MAX + 1];      /* moments of the log */
         uint64_t end[RUN_STEPS_MAX + 1];
 };
 
-/* names: separated by ", then ".  False: a step cannot be done here (version 2 does not resize
- * under snapshots).  run_clear() in any case. */
-bool run_record(struct run *r, const struct world *world, const char *names, uint64_t seed);
+/*
+ * names: separated by ", then ".  fail_fsync: the number, from 1, of an fsync that fails (0: none);
+ * without it steps must not fail.  False: a step cannot be done here (version 2 does not resize
+ * under snapshots).  run_clear() in any case.
+ */
+bool run_record(struct run *r, const struct world *world, const char *names, uint64_t seed,
+                uint64_t fail_fsync);
 void run_clear(struct run *r);
 
 /*

@@ -265,6 +265,7 @@ static int run_reopen(struct stage *s, const struct step *step)
         .cluster = cluster_, .start_eighths = start_, .length_eighths = length_
 
 #define STABLE .durable = true
+#define MARKED .durable = true, .marked = true
 
 const struct step steps[] = {
         { "write", run_write, DISK(3, 1, 3) },
@@ -272,6 +273,7 @@ const struct step steps[] = {
         { "write on compressed", run_write, DISK(2, 3, 2) },
         { "write new", run_write, DISK(4, 0, 5) },
         { "write many", run_write, DISK(0, 5, 25) },
+        { "write wide", run_write, DISK(40, 4, 560) },
         { "write at end", run_write, DISK(-1, 3, 5) },
         { "write compressed", run_compress, DISK(4, 0, 8) },
         { "burst", run_burst, DISK(0, 0, 40) },
@@ -284,21 +286,21 @@ const struct step steps[] = {
         { "grow L1", run_resize, STABLE, DISK(150, 0, 0) },
         { "shrink", run_resize, STABLE, DISK(-3, 4, 0) },
         { "shrink much", run_resize, STABLE, DISK(-4, 0, 0) },
-        { "create", run_create, STABLE, .snapshot = "c" },
+        { "create", run_create, MARKED, .snapshot = "c" },
         { "create with state", run_savevm, STABLE, .snapshot = "c" },
-        { "replace", run_create, STABLE, .snapshot = "a", .flags = HVB_SNAPSHOT_REPLACE },
+        { "replace", run_create, MARKED, .snapshot = "a", .flags = HVB_SNAPSHOT_REPLACE },
         { "replace with state", run_savevm, STABLE, .snapshot = "a",
           .flags = HVB_SNAPSHOT_REPLACE },
         { "save state", run_save, DISK(0, 0, 0) },
-        { "goto a", run_goto, STABLE, .snapshot = "a" },
-        { "goto b", run_goto, STABLE, .snapshot = "b" },
-        { "goto c", run_goto, STABLE, .snapshot = "c" },
-        { "delete a", run_delete, STABLE, .snapshot = "a" },
-        { "delete b", run_delete, STABLE, .snapshot = "b" },
-        { "delete c", run_delete, STABLE, .snapshot = "c" },
-        { "check -r all", run_repair, STABLE },
+        { "goto a", run_goto, MARKED, .snapshot = "a" },
+        { "goto b", run_goto, MARKED, .snapshot = "b" },
+        { "goto c", run_goto, MARKED, .snapshot = "c" },
+        { "delete a", run_delete, MARKED, .snapshot = "a" },
+        { "delete b", run_delete, MARKED, .snapshot = "b" },
+        { "delete c", run_delete, MARKED, .snapshot = "c" },
+        { "check -r all", run_repair, MARKED },
         { "reopen", run_reopen, STABLE },
-        { "create as b", run_create, STABLE, .snapshot = "b" },
+        { "create as b", run_create, MARKED, .snapshot = "b" },
         { "create with state as a", run_savevm, STABLE, .snapshot = "a" },
 };
 

@@ -53,7 +53,7 @@ static void explore_one(const struct world *w, const char *names, uint64_t seed)
 {
         struct run run;
 
-        if (run_record(&run, w, names, seed) && !explore_run(&explore, &run)) {
+        if (run_record(&run, w, names, seed, 0) && !explore_run(&explore, &run)) {
                 lost_count++;
                 g_print("# lost: %s (--world %s --steps '%s' --seed %" G_GUINT64_FORMAT ")\n",
                         explore.lost, w->format->name, names, seed);

@@ -57,6 +57,7 @@ struct step {
         const char *name;
         int (*run)(struct stage *s, const struct step *step);
         bool durable;                   /* what is acknowledged survives, disk content included */
+        bool marked;                    /* a version 3 image is dirty while counts move */
         int cluster;                    /* >= 0: counted from the first; < 0: from the end */
         unsigned start_eighths;         /* of a cluster, added to that */
         unsigned length_eighths;
