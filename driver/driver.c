@@ -46,6 +46,12 @@ static int judge_range(const struct image *img, const struct operation *op, uint
         return 0;
 }
 
+/* Of nothing: saving no VM state gives up what was saved. */
+static bool is_noop(const struct operation *op, uint64_t length, uint32_t flags)
+{
+        return length == 0 && !(flags & HVB_REQ_FUA) && op != &op_save_vmstate;
+}
+
 static void data_request(struct hvb_queue *queue, struct hvb_request *request,
                          const struct operation *op, uint64_t offset, uint64_t length,
                          uint32_t flags)
@@ -60,7 +66,7 @@ static void data_request(struct hvb_queue *queue, struct hvb_request *request,
         r->flags = flags;
         if (ret < 0)
                 request_finish_later(r, ret);
-        else if (length == 0 && !(flags & HVB_REQ_FUA))
+        else if (is_noop(op, length, flags))
                 request_finish_later(r, 0);
         else
                 request_start(r);

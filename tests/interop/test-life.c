@@ -90,6 +90,17 @@ static void life_create(const struct life *life)
         g_assert_cmpint(drive_close(drive, &err), ==, 0);
 }
 
+static void vm_state_given_up(struct drive *drive)
+{
+        char state[4096] = "state";
+        struct iovec iov = { state, sizeof(state) };
+
+        g_assert_cmpint(drive_save_vmstate(drive, 0, &iov, 1), ==, 0);
+        g_assert_cmpint(drive_save_vmstate(drive, 0, NULL, 0), ==, 0);
+        g_assert_cmpint(drive_load_vmstate(drive, 0, &iov, 1), ==, 0);
+        g_assert_cmpint(state[0], ==, 0);
+}
+
 static void snapshots(struct drive *drive)
 {
         struct hvb_snapshot_info info = { .struct_bytes = sizeof(info), .name = "one" };
@@ -97,6 +108,7 @@ static void snapshots(struct drive *drive)
         struct iovec iov = { state, sizeof(state) };
         struct hvb_error err = ERROR_INIT;
 
+        vm_state_given_up(drive);
         g_assert_cmpint(drive_save_vmstate(drive, 0, &iov, 1), ==, 0);
         g_assert_cmpint(drive_snapshot_create(drive, &info, 0, &err), ==, 0);
         g_assert_cmpint(drive_snapshot_goto(drive, NULL, "one", &err), ==, 0);
