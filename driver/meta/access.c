@@ -19,11 +19,23 @@ unsigned grace_enter(struct image *img)
         return generation;
 }
 
+static bool is_idle(const struct image *img)
+{
+        return img->grace.in_flight[0] + img->grace.in_flight[1] == 0;
+}
+
+void grace_zeroed(struct image *img)
+{
+        img->grace.late_writes = !is_idle(img);
+}
+
 void grace_leave(struct image *img, unsigned generation)
 {
         g_assert(img->grace.in_flight[generation] > 0);
         if (--img->grace.in_flight[generation] == 0)
                 waitq_wake_all(&img->grace.drained);
+        if (is_idle(img))
+                img->grace.late_writes = false;
 }
 
 static struct range_lock *overlapping(struct image *img, const struct range_lock *r)

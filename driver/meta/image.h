@@ -71,6 +71,7 @@ struct refs {
 struct grace {
         unsigned generation;
         unsigned in_flight[2];
+        bool late_writes;               /* some may land in a cluster zeroed in place meanwhile */
         struct waitq drained;
 };
 
@@ -209,6 +210,9 @@ int l1_write(struct l1_io *s, struct image *img, const struct l1_table *l1, uint
  * mapping's host offset is acted upon; no wait between lookup and entering. */
 unsigned grace_enter(struct image *img);
 void grace_leave(struct image *img, unsigned generation);
+/* A cluster was marked as zeros and kept.  Until everything in flight now has completed, no such
+ * cluster may be written again: what is late would turn up in it. */
+void grace_zeroed(struct image *img);
 
 /* ---- range locks ---- */
 

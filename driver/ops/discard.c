@@ -60,9 +60,11 @@ static int remap_slice(struct remap *s, struct image *img, struct l1_table *l1,
                 ret = map_decode(img, map_entry(s->slice, index + n), s->position, &map);
                 if (ret < 0)
                         return ret;
-                if (remap_entry(img, l1, goal, &map, &entry))
-                        map_set(img, s->slice, index + n, entry,
-                                entry_host_offset(entry) != 0);
+                if (!remap_entry(img, l1, goal, &map, &entry))
+                        continue;
+                map_set(img, s->slice, index + n, entry, entry_host_offset(entry) != 0);
+                if (entry_host_offset(entry) != 0)
+                        grace_zeroed(img);
         }
         return 0;
 }

@@ -44,11 +44,11 @@ static void plan(struct extent *s, const struct image *img, uint64_t offset, uin
 
 /* ---- judging ---- */
 
-static enum extent_treatment treatment_of(const struct mapping *map)
+static enum extent_treatment treatment_of(const struct image *img, const struct mapping *map)
 {
         if (map->kind == CLUSTER_NORMAL && map->copied)
                 return EXTENT_IN_PLACE;
-        if (map->kind == CLUSTER_ZERO_ALLOCATED && map->copied)
+        if (map->kind == CLUSTER_ZERO_ALLOCATED && map->copied && !img->grace.late_writes)
                 return EXTENT_REUSE;
         return EXTENT_NEW;
 }
@@ -66,10 +66,10 @@ static int judge(struct extent *s, struct image *img)
                 if (ret < 0)
                         return ret;
                 if (n == 0) {
-                        s->treatment = treatment_of(&map);
+                        s->treatment = treatment_of(img, &map);
                         s->host_offset = map.host_offset;
                 }
-                if (treatment_of(&map) != s->treatment)
+                if (treatment_of(img, &map) != s->treatment)
                         break;
                 if (s->treatment != EXTENT_NEW &&
                     map.host_offset != s->host_offset + clusters_bytes(img, n))
