@@ -98,6 +98,17 @@ int image_check_writable(const struct image *img)
         }
 }
 
+int image_check_change(const struct image *img, const struct l1_table *l1, uint64_t offset,
+                       uint64_t length_bytes)
+{
+        int ret = image_check_writable(img);
+
+        if (ret == 0 && l1 == &img->active &&
+            (offset > image_size(img) || length_bytes > image_size(img) - offset))
+                return -EIO;
+        return ret;
+}
+
 bool image_is_metadata(const struct image *img, uint64_t host_offset, uint64_t byte_count)
 {
         const struct header *h = &img->header;

@@ -160,6 +160,11 @@ int image_corrupt(struct image *img, const char *format, ...)
 /* 0 if the image may be written now, else -EROFS, -EIO (poisoned), -EINPROGRESS (inactive). */
 int image_check_writable(const struct image *img);
 
+/* The same for a change of a guest range by somebody who waited at the gate: -EIO when the disk
+ * has become shorter meanwhile. */
+int image_check_change(const struct image *img, const struct l1_table *l1, uint64_t offset,
+                       uint64_t length_bytes);
+
 /* Does the host range meet the header, active L1, refcount table or snapshot table?  Guest
  * data never goes there, whatever counts and entries say. */
 bool image_is_metadata(const struct image *img, uint64_t host_offset, uint64_t byte_count);

@@ -166,7 +166,7 @@ int discard_range(struct discard *s, struct image *img, struct l1_table *l1, uin
 {
         CO_BEGIN(s);
         CO_TRY(s, out, gate_enter(&img->writes, &s->waiter));
-        CO_TRY(s, leave, image_check_writable(img));
+        CO_TRY(s, leave, image_check_change(img, l1, offset, length_bytes));
         CO_TRY(s, leave, discard_inside(s, img, l1, offset, length_bytes));
 leave:
         gate_leave(&img->writes);
@@ -240,7 +240,7 @@ int zero_range(struct zero *s, struct image *img, struct l1_table *l1, uint64_t 
 {
         CO_BEGIN(s);
         CO_TRY(s, out, gate_enter(&img->writes, &s->waiter));
-        CO_TRY(s, leave, image_check_writable(img));
+        CO_TRY(s, leave, image_check_change(img, l1, offset, length_bytes));
         plan_zero(s, img, l1, offset, length_bytes, flags);
         CO_TRY(s, leave, zero_fill(&s->u.fill, img, l1, offset, s->first, flags));
         if (s->first == s->end)

@@ -251,7 +251,7 @@ static int check_cluster(const struct image *img, uint64_t offset, uint64_t leng
                 return -EINVAL;
         if (length_bytes < cluster_bytes && offset + length_bytes != image_size(img))
                 return -EINVAL;
-        return image_check_writable(img);
+        return image_check_change(img, &img->active, offset, length_bytes);
 }
 
 /* Coroutine: deflated already. */

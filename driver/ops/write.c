@@ -111,6 +111,7 @@ int write_range(struct write *s, struct image *img, struct l1_table *l1, uint64_
 {
         CO_BEGIN(s);
         CO_TRY(s, out, gate_enter(&img->writes, &s->waiter));
+        CO_TRY(s, leave, image_check_change(img, l1, offset, length_bytes));
         CO_TRY(s, leave, write_inside(&s->inside, img, l1, offset, length_bytes, iov,
                                       iov_count));
 leave:

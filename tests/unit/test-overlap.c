@@ -3,11 +3,14 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <errno.h>
 #include <glib.h>
 #include <string.h>
 
 #include "ops/create.h"
+#include "ops/resize.h"
 #include "unit/sim-bed.h"
+#include "unit/snapshot-bed.h"
 
 enum { CLUSTER_BYTES = 65536, DISK_BYTES = 4 * CLUSTER_BYTES, RUNS = 400 };
 
@@ -108,9 +111,73 @@ static void test_zeroed_in_place(void)
                 race(seed);
 }
 
+struct resize_task {
+        struct bed_task base;
+        struct resize resize;
+        uint64_t new_bytes;
+};
+
+static int resize_step(struct bed_task *base)
+{
+        struct resize_task *t = (struct resize_task *)base;
+
+        return resize(&t->resize, base->bed->img, t->new_bytes, HVB_PREALLOC_OFF, NULL);
+}
+
+static void grow(struct bed *b, uint64_t new_bytes)
+{
+        struct resize_task t = { .base = { .bed = b, .step = resize_step } };
+
+        t.new_bytes = new_bytes;
+        task_start(&t.base.task, &b->loop, "resize", bed_task_step, bed_task_done);
+        bed_poll_until(b, &t.base.ended);
+        g_assert_cmpint(t.base.result, ==, 0);
+}
+
+static void start_beyond(struct bed *b, struct op **ops, void *buffer, uint64_t offset)
+{
+        unsigned i;
+
+        ops[0] = op_new(b, OP_WRITE, offset, 512);
+        ops[1] = op_new(b, OP_COMPRESS, offset, 512);
+        ops[2] = op_new(b, OP_ZERO, offset, 512);
+        ops[3] = op_new(b, OP_DISCARD, offset, 512);
+        for (i = 0; i < 4; i++) {
+                op_buffer(ops[i], buffer, 0);
+                op_start(ops[i]);
+        }
+}
+
+/* Requests that wait while the disk becomes that of a much shorter snapshot, whose L1 table
+ * ends before their range. */
+static void test_shorter_disk(void)
+{
+        const struct sim_options options = { .seed = 1, .delay_max = 3 };
+        struct snapshot_task go = { .base.step = bed_goto_step, .name = "short" };
+        static uint8_t bytes[512] = { 1 };
+        struct bed b;
+        struct simdisk *disk = begin(&b, &options, 512, 16384);
+        struct op *ops[4];
+        unsigned i;
+
+        g_assert_cmpint(bed_create(&b, "short", 0, 0, NULL), ==, 0);
+        grow(&b, 1 << 20);
+        go.base.bed = &b;
+        task_start(&go.base.task, &b.loop, "goto", bed_task_step, bed_task_done);
+        while (!b.img->writes.closed)
+                g_assert_cmpint(loop_poll(&b.loop, 0), ==, 0);
+        start_beyond(&b, ops, bytes, 1 << 19);
+        bed_poll_until(&b, &go.base.ended);
+        g_assert_cmpint(go.base.result, ==, 0);
+        for (i = 0; i < 4; i++)
+                g_assert_cmpint(op_end(ops[i]), ==, -EIO);
+        end(&b, disk);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/overlap/zeroed-in-place", test_zeroed_in_place);
+        g_test_add_func("/overlap/shorter-disk", test_shorter_disk);
         return g_test_run();
 }
