@@ -23,9 +23,10 @@ int vmstate_drop(struct vmstate_drop *s, struct image *img)
         s->l1 = img->vmstate;
         img->vmstate = (struct l1_table) { .count = 0 };
         img->vmstate_pending = false;
-        CO_TRY(s, clear, tree_drop(&s->drop, img, &s->l1));
-        CO_TRY(s, clear, meta_settle(&s->settle, img));
-        CO_TRY(s, clear, dirty_release(&s->dirty, img));
+        /* Nothing else knows the tree any more: it goes, cancelled or not. */
+        CO_TRY(s, clear, co_shielded(tree_drop(&s->drop, img, &s->l1)));
+        CO_TRY(s, clear, co_shielded(meta_settle(&s->settle, img)));
+        CO_TRY(s, clear, co_shielded(dirty_release(&s->dirty, img)));
 clear:
         l1_clear(&s->l1);
 out:

@@ -24,6 +24,7 @@ struct bed {
         struct image *img;
         int fd;
         struct hvb_error err;
+        unsigned cancel_after;          /* polls, then a snapshot operation is cancelled; 0: not */
 };
 
 /* Runs until *flag. */

@@ -32,13 +32,22 @@ struct snapshot_task {
         } u;
 };
 
+static inline void snapshot_poll(struct bed *b, struct snapshot_task *t)
+{
+        while (!t->base.ended) {
+                g_assert_cmpint(loop_poll(&b->loop, -1), >=, 0);
+                if (!t->base.ended && b->cancel_after > 0 && --b->cancel_after == 0)
+                        task_cancel(&t->base.task);
+        }
+}
+
 /* Runs a task whose step and arguments are set; the text of a failure is in b->err. */
 static inline int snapshot_run(struct bed *b, struct snapshot_task *t)
 {
         b->err = (struct hvb_error){ .struct_bytes = sizeof(b->err) };
         t->base.bed = b;
         task_start(&t->base.task, &b->loop, "snapshot", bed_task_step, bed_task_done);
-        bed_poll_until(b, &t->base.ended);
+        snapshot_poll(b, t);
         g_assert_cmpint(t->base.result, ==, t->base.result < 0 ? b->err.code ?: t->base.result : 0);
         return t->base.result;
 }

@@ -2,9 +2,10 @@
  * test-snapshot-faults.c - snapshot operations on a disk that fails, and one that loses power.
  *
  * An image has a disk, two snapshots and a VM state being saved.  Each operation runs
- * with its 1st, 2nd, 3rd ... I/O failing until a run meets no fault; and once recorded,
- * with the power cut at every moment, several ways each.  Then the image is opened
- * again, which repairs what is marked dirty, and what must hold is:
+ * with its 1st, 2nd, 3rd ... I/O failing until a run meets no fault; cancelled after each of
+ * its polls, which must leak nothing; and once recorded, with the power cut at every moment,
+ * several ways each.  Then the image is opened again, which repairs what is marked dirty, and
+ * what must hold is:
  *
  *   1. the disk is exactly the old or the new one, and so is the list; of an operation that
  *      succeeded the new one; of one that failed unpoisoned the old one
@@ -231,9 +232,12 @@ static void judge(const struct world *w, const struct plan *p, const struct sim_
 static void save_some(struct bed *b)
 {
         uint8_t state[STATE_BYTES];
+        unsigned cancel_after = b->cancel_after;
 
+        b->cancel_after = 0;
         memset(state, 0x5a, sizeof(state));
         bed_save(b, 100, state, sizeof(state));
+        b->cancel_after = cancel_after;
 }
 
 static int create_c(struct bed *b)
@@ -257,11 +261,18 @@ static int delete_a(struct bed *b)
         return bed_delete(b, "a");
 }
 
+static int give_up(struct bed *b)
+{
+        save_some(b);
+        return bed_save(b, 0, NULL, 0);
+}
+
 static const struct plan plans[] = {
         { "create", create_c, "a b c ", false, true },
         { "replace", replace_a, "b a ", false, false },
         { "goto", goto_a, "a b ", true, false },
         { "delete", delete_a, "b ", false, false },
+        { "give up", give_up, "a b ", false, true },
 };
 
 /* ---- faults ---- */
@@ -288,7 +299,7 @@ static bool run_with_fault(const struct world *w, const struct plan *p, struct s
                 may_be = MAY_BE_OLD | MAY_BE_NEW | MAY_LEAK;
         else
                 may_be = ret < 0 ? MAY_BE_OLD : MAY_BE_NEW;
-        if (was_hit && b.loop.leaks > 0)
+        if (was_hit && (b.loop.leaks > 0 || (ret < 0 && p->run == give_up)))
                 may_be |= MAY_LEAK;
         g_assert_true(was_hit || ret == 0);
         ret = sim_close(&b);
@@ -323,6 +334,45 @@ static void test_faults(gconstpointer options)
                 fail_each(w, &plans[i], 0, true, -EIO);
                 fail_each(w, &plans[i], 1 << IO_WRITE, true, -ENOSPC);
         }
+        world_end(w);
+}
+
+/* ---- cancels ---- */
+
+/* False when the operation ended before it was cancelled. */
+static bool run_cancelled(const struct world *w, const struct plan *p, unsigned polls)
+{
+        const struct sim_options options = { .seed = polls, .delay_max = 5, .reorder = true };
+        struct simdisk *disk = disk_with(&w->image, &options);
+        bool was_cancelled;
+        struct bed b;
+        int ret;
+
+        sim_open(&b, disk, HVB_OPEN_RDWR);
+        b.cancel_after = polls;
+        ret = p->run(&b);
+        was_cancelled = b.cancel_after == 0;
+        g_test_message("%s, cancelled after %u polls: %d", p->name, polls, ret);
+        g_assert_true(ret == 0 || (was_cancelled && ret == -ECANCELED));
+        g_assert_cmpuint(b.loop.leaks, ==, 0);
+        g_assert_cmpint(sim_close(&b), ==, 0);
+        judge(w, p, &disk->files[0].image, ret < 0 ? MAY_BE_OLD : MAY_BE_NEW);
+        simdisk_free(disk);
+        return was_cancelled;
+}
+
+static void test_cancels(gconstpointer options)
+{
+        g_autofree struct world *w = g_new0(struct world, 1);
+        unsigned polls;
+        unsigned i;
+
+        if (qemu_img_missing())
+                return;
+        world_begin(w, options);
+        for (i = 0; i < G_N_ELEMENTS(plans); i++)
+                for (polls = 1; run_cancelled(w, &plans[i], polls); polls++)
+                        g_assert_cmpuint(polls, <, FAULTS_MAX);
         world_end(w);
 }
 
@@ -417,9 +467,11 @@ int main(int argc, char **argv)
         g_test_init(&argc, &argv, NULL);
         for (i = 0; i < G_N_ELEMENTS(formats); i++) {
                 g_autofree char *faults = g_strdup_printf("/snapshot-faults/%s", formats[i]);
+                g_autofree char *cancels = g_strdup_printf("/snapshot-cancels/%s", formats[i]);
                 g_autofree char *cuts = g_strdup_printf("/snapshot-cuts/%s", formats[i]);
 
                 g_test_add_data_func(faults, formats[i], test_faults);
+                g_test_add_data_func(cancels, formats[i], test_cancels);
                 g_test_add_data_func(cuts, formats[i], test_cuts);
         }
         return g_test_run();
