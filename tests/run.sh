@@ -14,7 +14,7 @@ tests two at a time and ends with "N passed, M failed".
 
   --only NAME      only this suite or this test program; may be repeated.
                    Suites: those of tests/meson.build, and two made from them:
-                   sanitize  unit and interop with address and UB sanitizers
+                   sanitize  unit, interop and what is tagged so, with address and UB sanitizers
                    valgrind  what is tagged so
   --soak MINUTES   only the random tests, each for so long
   --jobs N         run N tests at a time (2)
@@ -84,7 +84,7 @@ build()
 sanitized_list()
 {
         case "$only " in
-        " " | *" sanitize "* | *" unit-"* | *" interop-"*) ;;
+        " " | *" sanitize "* | *" unit-"* | *" interop-"* | *" proof-"*) ;;
         *) return 0 ;;
         esac
         build build-asan -Db_sanitize=address,undefined $werror >&3 || return 0
@@ -96,7 +96,7 @@ all_tests()
 {
         cat build/tests/tests.list
         sanitized_list | awk 'BEGIN { FS = OFS = "\t" }
-                ($1 == "unit" || $1 == "interop") && $4 !~ /plain/ {
+                (($1 == "unit" || $1 == "interop") && $4 !~ /plain/) || $4 ~ /sanitized/ {
                         $2 = $1 "-" $2; $1 = "sanitize"; $3 *= 3; print
                 }'
         awk 'BEGIN { FS = OFS = "\t" }

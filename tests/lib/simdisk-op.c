@@ -106,7 +106,7 @@ static int refuse(const struct sim_file *file, const struct sim_entry *entry)
 static uint64_t plan_length(struct simdisk *disk, const struct sim_file *file,
                             const struct sim_entry *entry)
 {
-        uint64_t alignment = MAX(file->alignment, 1);
+        uint64_t alignment = MAX(MAX(file->alignment, disk->options.short_bytes), 1);
         uint64_t length = entry->length;
 
         if (entry->op == IO_WRITE && file->is_block_device)

@@ -33,6 +33,7 @@ struct sim_options {
         unsigned delay_max;             /* more steps that one may take */
         bool reorder;
         unsigned short_percent;         /* of transfers that end early */
+        unsigned short_bytes;           /* ... after a multiple of so many; 0: the alignment */
         unsigned retry_percent;         /* of I/Os that end with EINTR or EAGAIN */
         bool record;                    /* keep the log, for simdisk-cut.h */
         bool wait_for_notify;           /* waiting with nothing in flight waits for another
