@@ -19,8 +19,8 @@ struct crew {
         void *opaque;
         const char *name;
         unsigned thread_max;
-        GMutex lock;            /* of all below */
-        GCond wanted;
+        pthread_mutex_t lock;   /* of all below */
+        pthread_cond_t wanted;
         GQueue items;
         GPtrArray *threads;     /* of GThread */
         unsigned idle_count;
@@ -32,14 +32,14 @@ static void *item_take(struct crew *crew)
 {
         GList *link;
 
-        g_mutex_lock(&crew->lock);
+        pthread_mutex_lock(&crew->lock);
         while (g_queue_is_empty(&crew->items) && !crew->stopping) {
                 crew->idle_count++;
-                g_cond_wait(&crew->wanted, &crew->lock);
+                pthread_cond_wait(&crew->wanted, &crew->lock);
                 crew->idle_count--;
         }
         link = g_queue_pop_head_link(&crew->items);
-        g_mutex_unlock(&crew->lock);
+        pthread_mutex_unlock(&crew->lock);
         return link == NULL ? NULL : link->data;
 }
 
@@ -72,8 +72,8 @@ static bool thread_add(struct crew *crew)
 static void crew_destroy(struct crew *crew)
 {
         g_ptr_array_free(crew->threads, TRUE);
-        g_cond_clear(&crew->wanted);
-        g_mutex_clear(&crew->lock);
+        pthread_cond_destroy(&crew->wanted);
+        pthread_mutex_destroy(&crew->lock);
         g_free(crew);
 }
 
@@ -88,8 +88,8 @@ struct crew *crew_new(unsigned thread_max, const char *name,
         crew->name = name;
         crew->thread_max = thread_max;
         crew->threads = g_ptr_array_new();
-        g_mutex_init(&crew->lock);
-        g_cond_init(&crew->wanted);
+        pthread_mutex_init(&crew->lock, NULL);
+        pthread_cond_init(&crew->wanted, NULL);
         if (!thread_add(crew)) {
                 crew_destroy(crew);
                 return NULL;
@@ -101,24 +101,24 @@ void crew_push(struct crew *crew, GList *link)
 {
         g_assert(link->data != NULL);
 
-        g_mutex_lock(&crew->lock);
+        pthread_mutex_lock(&crew->lock);
         g_assert(!crew->stopping);
         g_queue_push_tail_link(&crew->items, link);
         if (g_queue_get_length(&crew->items) > crew->idle_count &&
             crew->threads->len < crew->thread_max)
                 thread_add(crew);       /* failing leaves it to those who are there */
-        g_cond_signal(&crew->wanted);
-        g_mutex_unlock(&crew->lock);
+        pthread_cond_signal(&crew->wanted);
+        pthread_mutex_unlock(&crew->lock);
 }
 
 void crew_free(struct crew *crew)
 {
         unsigned i;
 
-        g_mutex_lock(&crew->lock);
+        pthread_mutex_lock(&crew->lock);
         crew->stopping = true;
-        g_cond_broadcast(&crew->wanted);
-        g_mutex_unlock(&crew->lock);
+        pthread_cond_broadcast(&crew->wanted);
+        pthread_mutex_unlock(&crew->lock);
 
         for (i = 0; i < crew->threads->len; i++)
                 g_thread_join(g_ptr_array_index(crew->threads, i));

@@ -28,7 +28,7 @@ struct threads {
         struct crew *crew;
         int event_fd;
         GArray *regions;
-        GMutex lock;            /* of finished */
+        pthread_mutex_t lock;   /* of finished */
         GQueue finished;        /* of struct io, with raw_result */
 };
 
@@ -88,10 +88,10 @@ static void worker_run(void *item, void *opaque)
                 g_usleep(RETRY_PAUSE_USEC * io->retries);
         io->raw_result = perform(io);
 
-        g_mutex_lock(&t->lock);
+        pthread_mutex_lock(&t->lock);
         first = g_queue_is_empty(&t->finished);
         g_queue_push_tail_link(&t->finished, &io->link);
-        g_mutex_unlock(&t->lock);
+        pthread_mutex_unlock(&t->lock);
         if (first)
                 threads_notify(&t->engine);
 }
@@ -110,10 +110,10 @@ static int complete_finished(struct threads *t)
         GList *link;
         int count = 0;
 
-        g_mutex_lock(&t->lock);
+        pthread_mutex_lock(&t->lock);
         taken = t->finished;
         g_queue_init(&t->finished);
-        g_mutex_unlock(&t->lock);
+        pthread_mutex_unlock(&t->lock);
 
         while ((link = g_queue_pop_head_link(&taken)) != NULL) {
                 struct io *io = link->data;
@@ -196,7 +196,7 @@ static void threads_destroy(struct engine *engine)
         if (t->event_fd >= 0)
                 close(t->event_fd);
         g_array_free(t->regions, TRUE);
-        g_mutex_clear(&t->lock);
+        pthread_mutex_destroy(&t->lock);
         g_free(t);
 }
 
@@ -224,7 +224,7 @@ int engine_threads_new(unsigned thread_count, struct engine **ret_engine)
 
         t->engine.ops = &threads_ops;
         t->regions = regions_new();
-        g_mutex_init(&t->lock);
+        pthread_mutex_init(&t->lock, NULL);
         t->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (t->event_fd < 0) {
                 ret = -errno;

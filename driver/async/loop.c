@@ -32,7 +32,7 @@ void loop_init(struct loop *loop, struct engine *engine, bool inline_work)
         g_assert(engine->loop == NULL);
 
         *loop = (struct loop) { .engine = engine, .inline_work = inline_work };
-        g_mutex_init(&loop->finished_lock);
+        pthread_mutex_init(&loop->finished_lock, NULL);
         engine->loop = loop;
 }
 
@@ -47,7 +47,7 @@ void loop_clear(struct loop *loop)
         works_stop(loop);
         loop->engine->ops->destroy(loop->engine);
         loop->engine = NULL;
-        g_mutex_clear(&loop->finished_lock);
+        pthread_mutex_destroy(&loop->finished_lock);
 }
 
 void loop_defer(struct loop *loop, struct deferred *d, void (*call)(struct deferred *d))

@@ -11,6 +11,7 @@
 #define ASYNC_LOOP_H
 
 #include <glib.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -57,7 +58,7 @@ struct loop {
         uint64_t leaks;                         /* undo steps that failed */
         struct crew *workers;                   /* NULL until the first work, or when inline */
         bool inline_work;                       /* tests: work runs on the loop's thread */
-        GMutex finished_lock;
+        pthread_mutex_t finished_lock;
         GQueue finished;                        /* of struct work; under finished_lock */
 };
 

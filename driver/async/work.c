@@ -25,11 +25,11 @@ static void hand_back(struct loop *loop, struct work *work)
 {
         bool first;
 
-        g_mutex_lock(&loop->finished_lock);
+        pthread_mutex_lock(&loop->finished_lock);
         first = g_queue_is_empty(&loop->finished);
         work->link = (GList) { .data = work };
         g_queue_push_tail_link(&loop->finished, &work->link);
-        g_mutex_unlock(&loop->finished_lock);
+        pthread_mutex_unlock(&loop->finished_lock);
 
         if (first)
                 loop_notify(loop);
@@ -88,10 +88,10 @@ bool works_reap(struct loop *loop)
         if (loop->work_count == 0)
                 return false;
 
-        g_mutex_lock(&loop->finished_lock);
+        pthread_mutex_lock(&loop->finished_lock);
         taken = loop->finished;
         g_queue_init(&loop->finished);
-        g_mutex_unlock(&loop->finished_lock);
+        pthread_mutex_unlock(&loop->finished_lock);
 
         if (g_queue_is_empty(&taken))
                 return false;
@@ -115,9 +115,9 @@ bool works_finished(struct loop *loop)
 
         if (loop->work_count == 0)
                 return false;
-        g_mutex_lock(&loop->finished_lock);
+        pthread_mutex_lock(&loop->finished_lock);
         finished = !g_queue_is_empty(&loop->finished);
-        g_mutex_unlock(&loop->finished_lock);
+        pthread_mutex_unlock(&loop->finished_lock);
         return finished;
 }
 
