@@ -187,12 +187,12 @@ static char *recover(const struct world *w, struct simdisk *disk, GBytes *expect
         int ret = sim_open_begin(&b, disk, HVB_OPEN_RDWR);
 
         if (ret < 0) {
-                why = g_strdup_printf("does not open: %s", b.err.text);
-        } else {
-                content = read_all(&b);
-                if (!g_bytes_equal(content, expected))
-                        why = g_strdup("after recovery the disk reads otherwise");
+                sim_abandon(&b);
+                return g_strdup_printf("does not open: %s", b.err.text);
         }
+        content = read_all(&b);
+        if (!g_bytes_equal(content, expected))
+                why = g_strdup("after recovery the disk reads otherwise");
         ret = sim_close(&b);
         if (!why && ret < 0)
                 why = g_strdup_printf("does not close: %s", g_strerror(-ret));

@@ -50,6 +50,8 @@ static inline int sim_open_begin(struct bed *b, struct simdisk *disk, unsigned f
         g_assert_cmpint(open_options_parse(&b->options, NULL, &b->err), ==, 0);
         loop_init(&b->loop, simdisk_engine_new(disk), true);
         b->img = image_new(&b->loop, &b->host, "sim", flags | HVB_OPEN_NO_LOCK, &b->options);
+        if (!b->img)
+                return -ENOMEM;
         g_assert_cmpint(image_open_file(b->img, 0, &b->err), ==, 0);
         return bed_run(b, bed_open_step);
 }
@@ -62,13 +64,19 @@ static inline void sim_open(struct bed *b, struct simdisk *disk, unsigned flags)
                 g_error("cannot open: %s", b->err.text);
 }
 
+/* After an open that failed. */
+static inline void sim_abandon(struct bed *b)
+{
+        image_free(b->img);
+        loop_clear(&b->loop);
+}
+
 /* Whatever becomes of it. */
 static inline int sim_close(struct bed *b)
 {
         int ret = bed_run(b, bed_close_step);
 
-        image_free(b->img);
-        loop_clear(&b->loop);
+        sim_abandon(b);
         return ret;
 }
 
