@@ -5,6 +5,9 @@
 # something is missing: with everything in place this neither needs a network
 # nor root.  Quiet; what apt says is in LOG and shown when it fails.
 #
+# The kernel of the emulated machine is fetched and kept in build/: no boot loader
+# learns of it.
+#
 #   SETUP_LOG=FILE            where apt's output goes (default: build/setup.log)
 #   QEMU_FROM_BACKPORTS=1     bring qemu-utils to the backports suite's version,
 #                             the one to measure against
@@ -21,6 +24,7 @@ packages="
         gcc g++ libc6-dev binutils meson ninja-build pkg-config python3
         libglib2.0-dev zlib1g-dev liburing-dev libzstd-dev
         qemu-utils e2fsprogs util-linux libasan8 libubsan1 valgrind
+        qemu-system-x86 busybox-static cpio
 "
 
 die()
@@ -37,6 +41,12 @@ installed()
 # Runs a command as root, its output in the log, which is shown if it fails.
 as_root()
 {
+        sudo=
+        if [ "$(id -u)" != 0 ]; then
+                command -v sudo >/dev/null ||
+                        die "neither root nor sudo for '$1 ${2-}'; install by hand:$missing"
+                sudo=sudo
+        fi
         $sudo env DEBIAN_FRONTEND=noninteractive "$@" >>"$log" 2>&1 </dev/null && return
         tail -n 40 "$log" >&2
         die "'$1 ${2-}' failed; all its output is in $log"
@@ -125,6 +135,17 @@ install_backport()
         as_root apt-get $options install -y --no-install-recommends -t "$codename-backports" "$@"
 }
 
+# Without root too, as long as there are package lists.
+fetch_kernel()
+{
+        prepare=$here/tests/emulated/prepare.sh
+        sh "$prepare" >>"$log" 2>&1 </dev/null && return
+        as_root apt-get update
+        sh "$prepare" >>"$log" 2>&1 </dev/null && return
+        tail -n 40 "$log" >&2
+        die "no kernel for the emulated machine; all output is in $log"
+}
+
 missing=
 for package in $packages; do
         installed "$package" || missing="$missing $package"
@@ -133,16 +154,10 @@ case $backports:$(dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null || true) 
 1:*~bpo*) backports=0 ;;
 esac
 
-[ -n "$missing" ] || [ "$backports" = 1 ] || exit 0
+kernel=$here/build/emulated/release
+[ -n "$missing" ] || [ "$backports" = 1 ] || [ ! -f "$kernel" ] || exit 0
 
 command -v apt-get >/dev/null || die "no apt-get here; install by hand:$missing"
-if [ "$(id -u)" = 0 ]; then
-        sudo=
-elif command -v sudo >/dev/null; then
-        sudo=sudo
-else
-        die "neither root nor sudo; install by hand:$missing"
-fi
 mkdir -p "$(dirname "$log")"
 : >"$log"
 
@@ -154,4 +169,8 @@ fi
 if [ "$backports" = 1 ]; then
         echo "setup: installing qemu-utils from backports"
         install_backport qemu-utils
+fi
+if [ ! -f "$kernel" ]; then
+        echo "setup: fetching the emulated machine's kernel"
+        fetch_kernel
 fi
