@@ -54,7 +54,7 @@ newline='
 '
 
 # The host may be busy: the kernel is not to measure its timers and give up on them.
-kernel_options="quiet no_timer_check tsc=reliable mitigations=off"
+kernel_options="no_timer_check tsc=reliable mitigations=off"
 
 # Prints an absolute path for a file that may not exist yet.
 absolute()
