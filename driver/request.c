@@ -134,24 +134,31 @@ struct request *request_begin(struct hvb_image *image, struct hvb_request *reque
         return r;
 }
 
-/* Only the active disk is looked up without a coroutine, not the VM state. */
 static bool may_go_fast(const struct request *r)
 {
-        return (r->op == &op_read || r->op == &op_write) && r->length > 0 &&
-               r->image->top->state == IMAGE_LIVE &&
+        return (r->op == &op_read || r->op == &op_write || r->op == &op_load_vmstate) &&
+               r->length > 0 && r->image->top->state == IMAGE_LIVE &&
                (r->flags & (HVB_REQ_FUA | HVB_REQ_COMPRESS)) == 0;
+}
+
+static enum fast_result go_fast(struct request *r)
+{
+        struct image *img = r->image->top;
+
+        if (r->op == &op_write)
+                return write_fast(&r->fast, img, r->offset, r->length, r->iov, r->iov_count);
+        return read_fast(&r->fast, img,
+                         r->op == &op_read ? &img->active : vmstate_to_load(img), r->offset,
+                         r->length, r->iov, r->iov_count);
 }
 
 void request_start(struct request *r)
 {
-        struct image *img = r->image->top;
         enum fast_result fast = FAST_NO;
 
         r->fast.io.done = fast_done;
         if (may_go_fast(r))
-                fast = r->op->is_write
-                        ? write_fast(&r->fast, img, r->offset, r->length, r->iov, r->iov_count)
-                        : read_fast(&r->fast, img, r->offset, r->length, r->iov, r->iov_count);
+                fast = go_fast(r);
         if (fast == FAST_NO)
                 request_start_task(r);
         else if (fast == FAST_DONE)

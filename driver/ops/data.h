@@ -29,8 +29,9 @@ struct fast {
         bool is_write;
 };
 
-enum fast_result read_fast(struct fast *f, struct image *img, uint64_t offset,
-                           uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
+enum fast_result read_fast(struct fast *f, struct image *img, struct l1_table *l1,
+                           uint64_t offset, uint64_t length_bytes, const struct iovec *iov,
+                           unsigned iov_count);
 enum fast_result write_fast(struct fast *f, struct image *img, uint64_t offset,
                             uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
 /* In io.done: leaves gate and grace; returns 0 or -errno. */

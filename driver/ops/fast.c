@@ -26,14 +26,15 @@ static void start(struct fast *f, enum io_op op, struct image *img, uint64_t hos
         io_start(&f->io);
 }
 
-enum fast_result read_fast(struct fast *f, struct image *img, uint64_t offset,
-                           uint64_t length_bytes, const struct iovec *iov, unsigned iov_count)
+enum fast_result read_fast(struct fast *f, struct image *img, struct l1_table *l1,
+                           uint64_t offset, uint64_t length_bytes, const struct iovec *iov,
+                           unsigned iov_count)
 {
         struct content content;
         struct iov_cursor at;
 
         if (length_bytes == 0 || !file_takes(img, offset, length_bytes) ||
-            chain_find_cached(img, &img->active, offset, length_bytes, &content) < 0 ||
+            chain_find_cached(img, l1, offset, length_bytes, &content) < 0 ||
             content.length_bytes < length_bytes)
                 return FAST_NO;
         if (content.kind == CONTENT_ZERO) {

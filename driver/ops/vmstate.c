@@ -99,11 +99,16 @@ out:
         CO_END(s);
 }
 
+struct l1_table *vmstate_to_load(struct image *img)
+{
+        return img->loaded.offset ? &img->loaded : &img->vmstate;
+}
+
 int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count)
 {
         CO_BEGIN(s);
-        s->l1 = img->loaded.offset ? &img->loaded : &img->vmstate;
+        s->l1 = vmstate_to_load(img);
         CO_TRY(s, out, read_range(&s->read, img, s->l1, offset, length_bytes, iov, iov_count));
 out:
         CO_END(s);

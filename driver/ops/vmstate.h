@@ -52,6 +52,9 @@ struct save_vmstate {
 int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
 
+/* The tree that load_vmstate reads now. */
+struct l1_table *vmstate_to_load(struct image *img);
+
 struct load_vmstate {
         struct co co;
         struct l1_table *l1;

@@ -269,8 +269,8 @@ static inline enum fast_result op_start_fast(struct op *op)
 
         op->fast.io.done = op_fast_done;
         if (op->kind == OP_READ)
-                ret = read_fast(&op->fast, op->bed->img, op->offset, op->length_bytes, op->iov,
-                                op->iov_count);
+                ret = read_fast(&op->fast, op->bed->img, op->l1, op->offset, op->length_bytes,
+                                op->iov, op->iov_count);
         else if (op->kind == OP_WRITE)
                 ret = write_fast(&op->fast, op->bed->img, op->offset, op->length_bytes, op->iov,
                                  op->iov_count);

@@ -99,6 +99,44 @@ static void test_life(gconstpointer options)
         image_remove(path);
 }
 
+static enum fast_result load_fast(struct bed *b, uint64_t offset, int pattern)
+{
+        struct op *op = op_new(b, OP_READ, offset, PIECE_BYTES);
+        g_autofree uint8_t *bytes = g_malloc(PIECE_BYTES);
+        enum fast_result ret;
+        unsigned i;
+
+        op->l1 = vmstate_to_load(b->img);
+        op_buffer(op, bytes, 0);
+        ret = op_start_fast(op);
+        g_assert_cmpint(op_end(op), ==, 0);
+        for (i = 0; i < PIECE_BYTES; i++)
+                g_assert_cmpint(bytes[i], ==, pattern);
+        return ret;
+}
+
+/* Pages on demand need no coroutine, neither of what is being saved nor of a snapshot. */
+static void test_fast(void)
+{
+        char *path;
+        struct bed b;
+
+        if (qemu_img_missing())
+                return;
+        path = new_image("cluster_size=64k");
+        bed_open(&b, path, true, 0, 0);
+        save_pattern(&b, 0, 1);
+        g_assert_cmpint(load_fast(&b, 0, 1), ==, FAST_STARTED);
+        g_assert_cmpint(load_fast(&b, FAR_OFFSET, 0), ==, FAST_DONE);
+        g_assert_cmpint(bed_create(&b, "vm", PIECE_BYTES, 0, NULL), ==, 0);
+        save_pattern(&b, 0, 2);
+        expect_pattern(&b, 0, 1);               /* its L2 tables are in memory */
+        g_assert_cmpint(load_fast(&b, 0, 1), ==, FAST_STARTED);
+        g_assert_cmpint(load_fast(&b, PIECE_BYTES * UINT64_C(2), 0), ==, FAST_DONE);
+        bed_close(&b);
+        image_remove(path);
+}
+
 /* What no snapshot took leaks nothing, whoever ends it. */
 static void test_given_up(gconstpointer options)
 {
@@ -215,6 +253,7 @@ int main(int argc, char **argv)
                 g_test_add_data_func(life, formats[i], test_life);
                 g_test_add_data_func(given_up, formats[i], test_given_up);
         }
+        g_test_add_func("/vmstate/fast", test_fast);
         g_test_add_func("/vmstate/overflow", test_overflow);
         g_test_add_func("/vmstate/too-much", test_too_much);
         g_test_add_func("/vmstate/qemu", test_qemu);
