@@ -25,6 +25,7 @@
 #include "ops/snapshot-goto.h"
 #include "ops/snapshot-list.h"
 #include "ops/snapshot-load-tmp.h"
+#include "ops/snapshot-load-vmstate.h"
 #include "ops/vmstate.h"
 
 /* One for now; nothing outside this floor assumes so. */
@@ -108,6 +109,7 @@ struct request {
                 struct snapshot_goto snapshot_goto;
                 struct snapshot_delete snapshot_delete;
                 struct snapshot_load_tmp snapshot_load_tmp;
+                struct snapshot_load_vmstate snapshot_load_vmstate;
                 struct save_vmstate save_vmstate;
                 struct load_vmstate load_vmstate;
         } frame;
@@ -121,7 +123,7 @@ static inline struct request *request_of(struct hvb_request *request)
 extern const struct operation op_read, op_write, op_zero, op_discard, op_flush, op_status, op_drain,
         op_open, op_create, op_close, op_inactivate, op_activate, op_truncate, op_check,
         op_snapshot_create, op_snapshot_goto, op_snapshot_delete, op_snapshot_load_tmp,
-        op_save_vmstate, op_load_vmstate;
+        op_save_vmstate, op_load_vmstate, op_snapshot_load_vmstate;
 
 /* The request is in flight from here on; exactly one of the three below follows. */
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,

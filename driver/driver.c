@@ -494,6 +494,12 @@ static void driver_snapshot_load_tmp(struct hvb_image *image, struct hvb_request
         named(image, request, &op_snapshot_load_tmp, id, name, err);
 }
 
+static void driver_snapshot_load_vmstate(struct hvb_image *image, struct hvb_request *request,
+                                         const char *id, const char *name, struct hvb_error *err)
+{
+        named(image, request, &op_snapshot_load_vmstate, id, name, err);
+}
+
 static unsigned driver_snapshot_list(struct hvb_image *image, unsigned first,
                                      struct hvb_snapshot_info *infos, unsigned capacity)
 {
@@ -558,6 +564,7 @@ static const struct hvb_driver driver = {
         .inactivate = driver_inactivate,
         .activate = driver_activate,
         .dump_operations = driver_dump_operations,
+        .snapshot_load_vmstate = driver_snapshot_load_vmstate,
 };
 
 __attribute__((visibility("default")))

@@ -304,6 +304,12 @@ static int step_snapshot_load_tmp(struct request *r)
                                  r->err);
 }
 
+static int step_snapshot_load_vmstate(struct request *r)
+{
+        return snapshot_load_vmstate(&r->frame.snapshot_load_vmstate, r->image->top, r->id,
+                                     r->name, r->err);
+}
+
 static int step_save_vmstate(struct request *r)
 {
         return save_vmstate(&r->frame.save_vmstate, r->image->top, r->offset, r->length, r->iov,
@@ -350,6 +356,9 @@ const struct operation op_snapshot_delete = {
         "snapshot delete", step_snapshot_delete, FRAME(snapshot_delete), false, true };
 const struct operation op_snapshot_load_tmp = {
         "snapshot load_tmp", step_snapshot_load_tmp, FRAME(snapshot_load_tmp), false, false };
+const struct operation op_snapshot_load_vmstate = {
+        "snapshot load_vmstate", step_snapshot_load_vmstate, FRAME(snapshot_load_vmstate), false,
+        false };
 const struct operation op_save_vmstate = {
         "save vmstate", step_save_vmstate, FRAME(save_vmstate), true, true };
 const struct operation op_load_vmstate = {

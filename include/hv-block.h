@@ -403,9 +403,10 @@ struct hvb_driver {
                                   const char *id, const char *name, struct hvb_error *err);
         /*
          * VM state, offsets from its own start.  save writes the state that the next
-         * snapshot_create takes; load reads that of the snapshot last gone to or
-         * loaded, or what was just saved.  Reading past the end gives zeros.  Saving no
-         * bytes at offset 0 gives up what was saved so far.
+         * snapshot_create takes; load reads that of the snapshot last gone to or loaded
+         * (snapshot_load_tmp, snapshot_load_vmstate), or what was just saved.  Reading past
+         * the end gives zeros.  Saving no bytes at offset 0 gives up what was saved so far.
+         * Keep many requests in flight, of whole clusters; holes are read without I/O.
          */
         void (*save_vmstate)(struct hvb_image *image, struct hvb_request *request, uint64_t offset,
                              const struct iovec *iov, unsigned iov_count);
@@ -428,6 +429,18 @@ struct hvb_driver {
         /* Each operation that waits, as "name  file:line < file:line ..." (innermost first). */
         void (*dump_operations)(struct hvb_image *image,
                                 void (*line)(void *opaque, const char *text), void *opaque);
+
+        /* Younger than version 1; ask with HVB_HAS. */
+
+        /*
+         * load_vmstate reads the VM state of this snapshot from now on; the disk stays as
+         * it is, so that a state can be judged before snapshot_goto.  Read-write and
+         * read-only images.  A snapshot without VM state reads as zeros.  On failure
+         * (-ENOENT; -EINVAL, -EFBIG: the snapshot makes no sense) nothing changes.  A
+         * load_vmstate in flight may read of either state: wait for those first.
+         */
+        void (*snapshot_load_vmstate)(struct hvb_image *image, struct hvb_request *request,
+                                      const char *id, const char *name, struct hvb_error *err);
 };
 
 /*

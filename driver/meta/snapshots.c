@@ -96,6 +96,26 @@ int snapshots_require(const struct image *img, const char *id, const char *name,
                          id ? id : "", img->name);
 }
 
+int snapshots_require_readable(struct image *img, const char *id, const char *name,
+                               struct hvb_error *err)
+{
+        int index = snapshots_require(img, id, name, err);
+        int64_t file_bytes = io_file_length(&img->file);
+        const struct snapshot *s;
+        int ret;
+
+        if (index < 0)
+                return index;
+        if (file_bytes < 0)
+                return (int)file_bytes;
+        s = &img->snapshots[index];
+        if (s->disk_bytes > MAX_GUEST_BYTES)
+                return error_set(err, -EFBIG, "snapshot '%.255s' has a disk of %" PRIu64 " bytes, "
+                                 "limit %" PRIu64, s->name, s->disk_bytes, MAX_GUEST_BYTES);
+        ret = snapshot_validate_l1(s, image_geometry(img), (uint64_t)file_bytes, err);
+        return ret < 0 ? ret : index;
+}
+
 /* Ids are any text; QEMU's and ours are decimal.  A leading number counts, as in QEMU. */
 void snapshots_next_id(const struct image *img, char *buffer)
 {

@@ -28,6 +28,11 @@ int snapshots_find(const struct image *img, const char *id, const char *name);
 int snapshots_require(const struct image *img, const char *id, const char *name,
                       struct hvb_error *err);
 
+/* The same for who reads the snapshot: its disk size and L1 must make sense, too (-EFBIG,
+ * -EINVAL). */
+int snapshots_require_readable(struct image *img, const char *id, const char *name,
+                               struct hvb_error *err);
+
 enum { SNAPSHOT_ID_BYTES = 32 };
 
 /* The next id: highest numeric one plus 1.  buffer of SNAPSHOT_ID_BYTES. */

@@ -7,7 +7,6 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <inttypes.h>
 
 #include "disk/error.h"
 #include "ops/snapshot-load-tmp.h"
@@ -20,24 +19,13 @@ static const struct snapshot *target(const struct snapshot_load_tmp *s, const st
 static int check_request(struct snapshot_load_tmp *s, struct image *img, const char *id,
                          const char *name, struct hvb_error *err)
 {
-        int64_t file_bytes = io_file_length(&img->file);
-
-        if (file_bytes < 0)
-                return (int)file_bytes;
         if (img->state == IMAGE_INACTIVE)
                 return -EINPROGRESS;
         if (img->writable)
                 return error_set(err, -EINVAL, "%s is not read-only: a snapshot can only be shown "
                                  "on an image opened read-only", img->name);
-        s->index = snapshots_require(img, id, name, err);
-        if (s->index < 0)
-                return s->index;
-        if (target(s, img)->disk_bytes > MAX_GUEST_BYTES)
-                return error_set(err, -EFBIG, "snapshot '%.255s' has a disk of %" PRIu64 " bytes, "
-                                 "limit %" PRIu64, target(s, img)->name,
-                                 target(s, img)->disk_bytes, MAX_GUEST_BYTES);
-        return snapshot_validate_l1(target(s, img), image_geometry(img), (uint64_t)file_bytes,
-                                    err);
+        s->index = snapshots_require_readable(img, id, name, err);
+        return MIN(s->index, 0);
 }
 
 static int install(struct snapshot_load_tmp *s, struct image *img)

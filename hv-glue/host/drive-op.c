@@ -286,6 +286,21 @@ int drive_snapshot_load_tmp(struct drive *drive, const char *id, const char *nam
         return finish_control(op, err);
 }
 
+int drive_snapshot_load_vmstate(struct drive *drive, const char *id, const char *name,
+                                struct hvb_error *err)
+{
+        struct drive_op *op;
+
+        error_clear(err);
+        if (!HVB_HAS(drive_driver(drive), snapshot_load_vmstate))
+                return error_set(err, -ENOTSUP, "driver '%s' loads no VM state beside its disk",
+                                 drive_format(drive));
+        op = drive_op_take(drive);
+        drive_driver(drive)->snapshot_load_vmstate(drive_image(drive), drive_op_begin(op), id,
+                                                   name, err);
+        return finish_control(op, err);
+}
+
 int drive_snapshot_list(struct drive *drive, struct hvb_snapshot_info **ret_infos)
 {
         const struct hvb_driver *driver = drive_driver(drive);

@@ -167,6 +167,10 @@ int drive_snapshot_delete(struct drive *drive, const char *id, const char *name,
                           struct hvb_error *err);
 int drive_snapshot_load_tmp(struct drive *drive, const char *id, const char *name,
                             struct hvb_error *err);
+/* load_vmstate reads that snapshot's state from now on, the disk stays.  -ENOTSUP: the driver
+ * cannot. */
+int drive_snapshot_load_vmstate(struct drive *drive, const char *id, const char *name,
+                                struct hvb_error *err);
 /* All of them in *ret_infos (g_free).  Returns their number, or -ENOMEM. */
 int drive_snapshot_list(struct drive *drive, struct hvb_snapshot_info **ret_infos);
 int drive_save_vmstate(struct drive *drive, uint64_t offset, const struct iovec *iov,

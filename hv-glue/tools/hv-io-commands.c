@@ -156,9 +156,10 @@ static const struct io_command commands[] = {
         { .name = "sleep", .run = cmd_sleep, .argc_min = 1, .argc_max = 1, .needs_no_file = true,
           .args = "ms", .summary = "wait, while requests in flight go on" },
         { .name = "snapshot", .run = cmd_snapshot, .argc_min = 1, .argc_max = 5,
-          .args = "-l | -c name [-R] [-s bytes] | -a name | -d name | -t name",
+          .args = "-l | -c name [-R] [-s bytes] | -a name | -b name | -d name | -t name",
           .summary = "work with internal snapshots",
           .help = "  -a NAME     go to the snapshot with this id, or else name\n"
+                  "  -b NAME     read its VM state from now on (read -b); the disk stays\n"
                   "  -c NAME     create one\n"
                   "  -d NAME     delete the one with this name\n"
                   "  -l          list them\n"

@@ -41,21 +41,29 @@ static int snapshot_create(struct drive *drive, const char *name, int64_t vm_sta
         return drive_snapshot_create(drive, &info, replace ? HVB_SNAPSHOT_REPLACE : 0, err);
 }
 
+static int apply_by(struct drive *drive, int action, const char *id, const char *name,
+                    struct hvb_error *err)
+{
+        error_clear(err);
+        switch (action) {
+        case 'a':
+                return drive_snapshot_goto(drive, id, name, err);
+        case 'b':
+                return drive_snapshot_load_vmstate(drive, id, name, err);
+        case 'd':
+                return drive_snapshot_delete(drive, id, name, err);
+        default:
+                return drive_snapshot_load_tmp(drive, id, name, err);
+        }
+}
+
 /* As qemu-img: -a takes the id first, then the name; -d the name only. */
 static int snapshot_apply(struct drive *drive, int action, const char *name,
                           struct hvb_error *err)
 {
-        int ret;
+        int ret = action == 'd' ? -ENOENT : apply_by(drive, action, name, NULL, err);
 
-        if (action == 'd')
-                return drive_snapshot_delete(drive, NULL, name, err);
-        ret = action == 'a' ? drive_snapshot_goto(drive, name, NULL, err)
-                            : drive_snapshot_load_tmp(drive, name, NULL, err);
-        if (ret != -ENOENT)
-                return ret;
-        error_clear(err);
-        return action == 'a' ? drive_snapshot_goto(drive, NULL, name, err)
-                             : drive_snapshot_load_tmp(drive, NULL, name, err);
+        return ret == -ENOENT ? apply_by(drive, action, NULL, name, err) : ret;
 }
 
 int cmd_snapshot(struct io_session *session, int argc, char **argv)
@@ -67,7 +75,7 @@ int cmd_snapshot(struct io_session *session, int argc, char **argv)
         int flag, action = 0, ret = 0;
 
         optind = 0;
-        while (ret == 0 && (flag = getopt(argc, argv, "a:c:d:lRs:t:")) != -1) {
+        while (ret == 0 && (flag = getopt(argc, argv, "a:b:c:d:lRs:t:")) != -1) {
                 if (flag == 's') {
                         ret = text_number(optarg, &vm_state_bytes);
                 } else if (flag == 'R') {

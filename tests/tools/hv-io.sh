@@ -269,6 +269,12 @@ snapshots()
         check "snapshot -a by name and by id" \
                 "$hv_io" -f qcow2 -c 'snapshot -a one' -c 'read -q -P 1 0 64k' -c 'snapshot -a 2' \
                 -c 'read -q -P 2 0 64k' -c 'read -q -b -P 3 0 4k' -c check base.img
+        check "snapshot -b reads a snapshot's VM state, the disk stays" \
+                "$hv_io" -f qcow2 -c 'write -q -P 4 0 64k' -c 'snapshot -b two' \
+                -c 'read -q -b -P 3 0 4k' -c 'read -q -P 4 0 64k' -c 'snapshot -b 1' \
+                -c 'read -q -b -P 0 0 4k' base.img
+        check "snapshot -b of none" refuses "snapshot 'no' not found" -f qcow2 \
+                -c 'snapshot -b no' base.img
         check "snapshot -t shows a snapshot" \
                 "$hv_io" -f qcow2 -r -c 'snapshot -t one' -c 'read -q -P 1 0 64k' base.img
         check "snapshot -d takes no id" refuses . -f qcow2 -c 'snapshot -d 1' base.img

@@ -11,6 +11,7 @@
 #include "ops/snapshot-goto.h"
 #include "ops/snapshot-list.h"
 #include "ops/snapshot-load-tmp.h"
+#include "ops/snapshot-load-vmstate.h"
 #include "ops/vmstate.h"
 #include "unit/data-bed.h"
 
@@ -27,6 +28,7 @@ struct snapshot_task {
                 struct snapshot_goto go;
                 struct snapshot_delete delete;
                 struct snapshot_load_tmp load_tmp;
+                struct snapshot_load_vmstate load_vmstate;
                 struct save_vmstate save;
                 struct load_vmstate load;
         } u;
@@ -79,6 +81,14 @@ static inline int bed_load_tmp_step(struct bed_task *base)
 
         return snapshot_load_tmp(&t->u.load_tmp, base->bed->img, t->id, t->name,
                                  &base->bed->err);
+}
+
+static inline int bed_load_vmstate_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_load_vmstate(&t->u.load_vmstate, base->bed->img, t->id, t->name,
+                                     &base->bed->err);
 }
 
 static inline int bed_save_step(struct bed_task *base)
@@ -135,6 +145,11 @@ static inline int bed_goto(struct bed *b, const char *name)
 static inline int bed_delete(struct bed *b, const char *name)
 {
         return bed_named(b, bed_delete_step, NULL, name);
+}
+
+static inline int bed_load_vmstate(struct bed *b, const char *name)
+{
+        return bed_named(b, bed_load_vmstate_step, NULL, name);
 }
 
 static inline int bed_save(struct bed *b, uint64_t offset, const void *bytes, size_t length)

@@ -151,7 +151,7 @@ static const struct fact layout[] = {
         FIELD(hvb_check_result, compressed_clusters, 80),
         FIELD(hvb_check_result, report, 88),
         FIELD(hvb_check_result, opaque, 96),
-        SIZE(hvb_driver, 312),
+        SIZE(hvb_driver, 320),
         FIELD(hvb_driver, struct_bytes, 0),
         FIELD(hvb_driver, abi_version, 4),
         FIELD(hvb_driver, format_name, 8),
@@ -192,6 +192,7 @@ static const struct fact layout[] = {
         FIELD(hvb_driver, inactivate, 288),
         FIELD(hvb_driver, activate, 296),
         FIELD(hvb_driver, dump_operations, 304),
+        FIELD(hvb_driver, snapshot_load_vmstate, 312),
 #endif
 };
 

@@ -1,0 +1,28 @@
+/*
+ * snapshot-load-vmstate.h - choosing the snapshot whose VM state is loaded.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef OPS_SNAPSHOT_LOAD_VMSTATE_H
+#define OPS_SNAPSHOT_LOAD_VMSTATE_H
+
+#include "meta/snapshots.h"
+#include "ops/vmstate.h"
+
+struct snapshot_load_vmstate {
+        struct co co;
+        struct waiter waiter;
+        struct l1_io io;
+        struct l1_table l1;
+        int index;
+};
+
+/*
+ * Coroutine: load_vmstate reads the VM state of this snapshot from now on; the disk stays where it
+ * is and nothing is written.  -ENOENT; -EINVAL, -EFBIG: the snapshot's L1 or disk size makes no
+ * sense.  On failure what was loaded stays loaded.
+ */
+int snapshot_load_vmstate(struct snapshot_load_vmstate *s, struct image *img, const char *id,
+                          const char *name, struct hvb_error *err);
+
+#endif
