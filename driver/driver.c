@@ -219,7 +219,7 @@ static int image_make(const struct hvb_open_args *args, struct hvb_image **ret,
         if (code == 0)
                 code = engine_new(image->options.engine,
                                   args->queue_entries ? args->queue_entries : 256,
-                                  &engine, why, sizeof(why));
+                                  image->options.restricted, &engine, why, sizeof(why));
         if (code < 0) {
                 g_free(image);
                 return error_set(err, code, "Could not start I/O: %s", g_strerror(-code));

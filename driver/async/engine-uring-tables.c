@@ -4,16 +4,20 @@
  * A registered file spares the kernel looking up and holding the file for each
  * request; registered memory spares it pinning the pages.  Both are sparse tables
  * that are filled slot by slot.  Older kernels have neither, and any kernel may
- * refuse a single one (RLIMIT_MEMLOCK): then the plain way is taken.
+ * refuse a single one (RLIMIT_MEMLOCK): then the plain way is taken.  Only a
+ * restricted ring (engine-uring-ring.c) has no plain way to a file.
  *
  * Invariants:
  *  1. A file with slot >= 0 has its fd in that slot of the attached ring.
  *  2. A region with slot_count > 0 has all its chunks in the attached ring.
  *  3. What is refused now is not tried again before the next attach.
+ *  4. Slot URING_NOTIFY_SLOT of a file table is notify_fd's and no io_file's.
+ *  5. In a restricted ring every io_file has a slot.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <sys/resource.h>
 
 #include "async/engine-uring.h"
 #include "async/regions.h"
@@ -21,20 +25,24 @@
 /* The kernel's limit for one buffer. */
 static const size_t chunk_bytes = (size_t)1 << 30;
 
-static bool file_register(struct uring *u, unsigned slot, int fd)
+/* 0 or -errno. */
+static int file_register(struct uring *u, unsigned slot, int fd)
 {
-        return u->files_registered &&
-               io_uring_register_files_update(&u->ring, slot, &fd, 1) == 1;
+        int ret = u->files_registered ? io_uring_register_files_update(&u->ring, slot, &fd, 1)
+                                      : -ENXIO;
+
+        return MIN(ret, 0);
 }
 
+/* -EMFILE: none. */
 static int free_file_slot(const struct uring *u)
 {
-        int slot;
+        unsigned slot;
 
-        for (slot = 0; slot < URING_FILES_MAX; slot++)
+        for (slot = URING_NOTIFY_SLOT + 1; slot < u->file_slots; slot++)
                 if (u->files[slot] == NULL)
                         return slot;
-        return -1;
+        return -EMFILE;
 }
 
 int uring_file_add(struct engine *engine, struct io_file *file)
@@ -48,11 +56,12 @@ int uring_file_add(struct engine *engine, struct io_file *file)
                 return ret;
 
         slot = free_file_slot(u);
-        if (slot >= 0 && file_register(u, slot, file->fd)) {
+        ret = slot < 0 ? slot : file_register(u, slot, file->fd);
+        if (ret == 0) {
                 u->files[slot] = file;
                 file->slot = slot;
         }
-        return 0;
+        return u->restricted ? ret : 0;
 }
 
 void uring_file_remove(struct engine *engine, struct io_file *file)
@@ -175,31 +184,52 @@ int uring_buffer_slot(struct uring *u, const struct iovec *iov)
         return -1;
 }
 
-static void files_register(struct uring *u)
+/* How many slots the kernel lets us have. */
+static unsigned file_slots(void)
 {
-        int none[URING_FILES_MAX];
-        int slot;
+        struct rlimit limit;
 
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > URING_FILES_MAX)
+                return URING_FILES_MAX;
+        return limit.rlim_cur;
+}
+
+/* 0; -errno when a file of a restricted ring has no slot. */
+static int files_register(struct uring *u)
+{
+        int fds[URING_FILES_MAX];
+        unsigned slot;
+        int ret;
+
+        u->file_slots = file_slots();
         for (slot = 0; slot < URING_FILES_MAX; slot++)
-                none[slot] = -1;
+                fds[slot] = -1;
+        fds[URING_NOTIFY_SLOT] = u->notify_fd;
         /* The old call, which takes -1 for an empty slot, works everywhere. */
-        u->files_registered = io_uring_register_files(&u->ring, none, URING_FILES_MAX) == 0;
+        ret = io_uring_register_files(&u->ring, fds, u->file_slots);
+        u->files_registered = ret == 0;
+        if (ret < 0 && u->restricted)
+                return ret;
 
-        for (slot = 0; slot < URING_FILES_MAX; slot++) {
+        for (slot = URING_NOTIFY_SLOT + 1; slot < URING_FILES_MAX; slot++) {
                 struct io_file *file = u->files[slot];
 
-                if (file == NULL || file_register(u, slot, file->fd))
+                if (file == NULL)
+                        continue;
+                ret = file_register(u, slot, file->fd);
+                if (ret < 0 && u->restricted)
+                        return ret;
+                if (ret == 0)
                         continue;
                 file->slot = -1;
                 u->files[slot] = NULL;
         }
+        return 0;
 }
 
-void uring_tables_register(struct uring *u)
+static void buffers_register(struct uring *u)
 {
         unsigned i;
-
-        files_register(u);
 
         u->buffers_registered =
                 io_uring_register_buffers_sparse(&u->ring, URING_BUFFERS_MAX) == 0;
@@ -209,4 +239,13 @@ void uring_tables_register(struct uring *u)
                 regions_at(u->regions, i)->slot_count = 0;
                 region_register(u, regions_at(u->regions, i));
         }
+}
+
+int uring_tables_register(struct uring *u)
+{
+        int ret = files_register(u);
+
+        if (ret == 0)
+                buffers_register(u);
+        return ret;
 }

@@ -35,15 +35,9 @@
 enum {
         ENTRIES_DEFAULT = 256,
         ENTRIES_MAX = 4096,
-        CQ_FACTOR = 4,                  /* completions for each submission entry */
         STALL_PAUSE_MS = 1,
         REAP_BATCH = 64,
-        CALL_WAIT_MS = 10,
-        CALLS_MAX = 8,
 };
-
-/* Did this thread close a ring?  See call_workers(). */
-static _Thread_local bool ring_closed;
 
 /* user_data of the poll of notify_fd; that of an io is its address. */
 static char notify_mark;
@@ -145,7 +139,10 @@ static void fill(struct uring *u)
         struct io_uring_sqe *sqe;
 
         if (!u->notify_armed && (sqe = io_uring_get_sqe(&u->ring)) != NULL) {
-                io_uring_prep_poll_add(sqe, u->notify_fd, POLLIN);
+                io_uring_prep_poll_add(sqe, u->files_registered ? URING_NOTIFY_SLOT : u->notify_fd,
+                                       POLLIN);
+                if (u->files_registered)
+                        sqe->flags |= IOSQE_FIXED_FILE;
                 io_uring_sqe_set_data(sqe, &notify_mark);
                 u->notify_armed = true;
         }
@@ -300,64 +297,6 @@ static int64_t uring_file_length(struct engine *engine, struct io_file *file)
         return io_file_probe_length(file);
 }
 
-/* From the fastest way to the one that every kernel knows. */
-static int ring_make(struct io_uring *ring, unsigned entries)
-{
-        static const unsigned flags[] = {
-                IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                        IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,    /* 6.1 */
-                IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-                        IORING_SETUP_SUBMIT_ALL,                                /* 5.19 */
-                0,
-        };
-        struct io_uring_params params;
-        int ret = -EINVAL;
-        unsigned i;
-
-        for (i = 0; i < G_N_ELEMENTS(flags) && ret == -EINVAL; i++) {
-                params = (struct io_uring_params) {
-                        .flags = flags[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
-                        .cq_entries = entries * CQ_FACTOR,
-                };
-                ret = io_uring_queue_init_params(entries, ring, &params);
-        }
-        if (ret < 0)
-                return ret;
-        /* Waits with a timeout, and completions that are never dropped: 5.11. */
-        if ((params.features & IORING_FEAT_EXT_ARG) == 0) {
-                io_uring_queue_exit(ring);
-                return -EOPNOTSUPP;
-        }
-        return 0;
-}
-
-/*
- * Linux 6.18 lets a thread's workers go when its last ring closes, and what is queued to one
- * that is just leaving waits until more is queued, perhaps for ever.  So in a ring that follows
- * a closed one a no-op goes through a worker first, and another if it does not come back.
- */
-static int call_workers(struct uring *u)
-{
-        struct __kernel_timespec ts = { .tv_nsec = CALL_WAIT_MS * 1000000ll };
-        struct io_uring_cqe *cqe;
-        struct io_uring_sqe *sqe;
-        unsigned called = 0;
-        unsigned came;
-        int ret;
-
-        do {
-                sqe = io_uring_get_sqe(&u->ring);
-                io_uring_prep_nop(sqe);
-                sqe->flags |= IOSQE_ASYNC;
-                called++;
-                ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, called, &ts, NULL);
-                came = io_uring_cq_ready(&u->ring);
-                io_uring_cq_advance(&u->ring, came);
-                called -= came;
-        } while (called > 0 && called < CALLS_MAX && (ret >= 0 || ret == -ETIME || ret == -EINTR));
-        return called == 0 ? 0 : -EIO;
-}
-
 static int uring_attach(struct engine *engine)
 {
         struct uring *u = (struct uring *)engine;
@@ -365,20 +304,12 @@ static int uring_attach(struct engine *engine)
 
         g_assert(!u->attached);
 
-        ret = ring_make(&u->ring, u->entries);
+        ret = uring_ring_make(u);
         if (ret < 0)
                 return ret;
-        ret = ring_closed ? call_workers(u) : 0;
-        if (ret == 0)
-                ret = io_uring_register_eventfd(&u->ring, u->event_fd);
-        if (ret < 0) {
-                io_uring_queue_exit(&u->ring);
-                return ret;
-        }
         u->attached = true;
         u->notify_armed = false;
         u->inflight_max = *u->ring.cq.kring_entries - 1;        /* one for the notify poll */
-        uring_tables_register(u);
         /* Armed by the first run; what was notified before that is found then. */
         eventfd_write(u->event_fd, 1);
         return 0;
@@ -391,11 +322,8 @@ static int uring_detach(struct engine *engine)
         g_assert(u->attached);
         g_assert(u->inflight == 0 && g_queue_is_empty(&u->backlog));
 
-        io_uring_queue_exit(&u->ring);
-        ring_closed = true;
+        uring_ring_close(u);
         u->attached = false;
-        u->files_registered = false;
-        u->buffers_registered = false;
         return 0;
 }
 
@@ -429,13 +357,14 @@ static const struct engine_ops uring_ops = {
         .destroy        = uring_destroy,
 };
 
-int engine_uring_new(unsigned entries, struct engine **ret_engine)
+int engine_uring_new(unsigned entries, bool restricted, struct engine **ret_engine)
 {
         struct uring *u = g_new0(struct uring, 1);
         int ret;
 
         u->engine.ops = &uring_ops;
         u->entries = entries == 0 ? ENTRIES_DEFAULT : MIN(entries, ENTRIES_MAX);
+        u->restricted = restricted;
         u->regions = regions_new();
         u->notify_fd = -1;
         u->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

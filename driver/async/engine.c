@@ -47,7 +47,7 @@ static void explain(int error, char *why, size_t why_bytes)
                 g_snprintf(why, why_bytes, "io_uring_setup: %s", g_strerror(-error));
 }
 
-int engine_new(const char *wanted, unsigned entries, struct engine **ret_engine,
+int engine_new(const char *wanted, unsigned entries, bool restricted, struct engine **ret_engine,
                char *why, size_t why_bytes)
 {
         bool threads = strcmp(wanted, "threads") == 0;
@@ -59,7 +59,7 @@ int engine_new(const char *wanted, unsigned entries, struct engine **ret_engine,
                 return -EINVAL;
         }
         if (!threads) {
-                ret = engine_uring_new(entries, ret_engine);
+                ret = engine_uring_new(entries, restricted, ret_engine);
                 if (ret == 0)
                         g_strlcpy(why, "", why_bytes);
                 else

@@ -96,12 +96,13 @@ struct engine {
 
 /*
  * Makes the best engine there is.  wanted: "auto", "io_uring" or "threads".
+ * restricted: the ring can only do what the engine needs, on registered files.
  * On success *ret_why (static or g_malloc'd text is never needed: a buffer of
  * why_bytes) says why io_uring is not used, "" when it is.
  */
-int engine_new(const char *wanted, unsigned entries, struct engine **ret_engine,
+int engine_new(const char *wanted, unsigned entries, bool restricted, struct engine **ret_engine,
                char *why, size_t why_bytes);
-int engine_uring_new(unsigned entries, struct engine **ret_engine);
+int engine_uring_new(unsigned entries, bool restricted, struct engine **ret_engine);
 int engine_threads_new(unsigned thread_count, struct engine **ret_engine);
 
 /* fd is borrowed.  Finds out type and alignment. */

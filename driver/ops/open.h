@@ -19,6 +19,7 @@ struct open_options {
         int lazy_refcounts;             /* -1: as the image says */
         bool discard_unmap;             /* freed clusters are punched out of the file */
         char engine[16];                /* "auto", "io_uring", "threads" */
+        bool restricted;                /* "restrict": the ring can do only what the driver does */
 };
 
 /* For people: "key=what (default)". */

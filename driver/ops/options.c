@@ -17,6 +17,7 @@ const char *const open_option_texts[] = {
         "lazy-refcounts=on or off: write refcounts late, version 3 only (as the image says)",
         "discard=unmap makes holes in the file where data was discarded, ignore does not (ignore)",
         "engine=auto, io_uring or threads (auto)",
+        "restrict=on or off: have the kernel hold the ring to what the driver does with it (on)",
         NULL,
 };
 
@@ -65,6 +66,10 @@ static bool parse_one(struct open_options *o, const char *key, const char *value
                 o->discard_unmap = strcmp(value, "unmap") == 0;
                 return o->discard_unmap || strcmp(value, "ignore") == 0;
         }
+        if (strcmp(key, "restrict") == 0) {
+                o->restricted = strcmp(value, "on") == 0;
+                return o->restricted || strcmp(value, "off") == 0;
+        }
         if (strcmp(key, "engine") == 0 &&
             (strcmp(value, "auto") == 0 || strcmp(value, "io_uring") == 0 ||
              strcmp(value, "threads") == 0))
@@ -79,6 +84,7 @@ int open_options_parse(struct open_options *ret, const char *const *options,
                 .backing_depth = 200,
                 .lazy_refcounts = -1,
                 .engine = "auto",
+                .restricted = true,
         };
         for (; options && *options; options++) {
                 g_auto(GStrv) pair = g_strsplit(*options, "=", 2);

@@ -129,7 +129,7 @@ static inline void bed_open(struct bed *b, const char *path, bool is_writable, i
                 .err = { .struct_bytes = sizeof(b->err) },
         };
         g_assert_cmpint(open_options_parse(&b->options, NULL, &b->err), ==, 0);
-        g_assert_cmpint(engine_new(bed_engine(), 256, &engine, why, sizeof(why)), ==, 0);
+        g_assert_cmpint(engine_new(bed_engine(), 256, true, &engine, why, sizeof(why)), ==, 0);
         loop_init(&b->loop, engine, false);
         b->fd = open(path, (is_writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | open_flags);
         g_assert_cmpint(b->fd, >=, 0);
