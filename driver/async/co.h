@@ -59,8 +59,10 @@ void co_shield_end(void);
         case 0:                                                                 \
                 (s)->co.err = 0;
 
-/* Ends the coroutine with the first error, or 0. */
+/* Ends the coroutine with the first error, or 0.  A label may stand before it, which
+ * before C23 needs a statement. */
 #define CO_END(s)                                                               \
+        ;                                                                       \
         }                                                                       \
         (s)->co.line = 0;                                                       \
         return (s)->co.err

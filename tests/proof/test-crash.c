@@ -189,7 +189,7 @@ static void parse(int *argc, char ***argv)
                 { "world", 0, 0, G_OPTION_ARG_STRING, &only_world, "only this world", "NAME" },
                 { "steps", 0, 0, G_OPTION_ARG_STRING, &only_steps, "only this run", "STEPS" },
                 { "seed", 0, 0, G_OPTION_ARG_INT64, &first_seed, "of the disk", "N" },
-                { NULL },
+                { .long_name = NULL },
         };
         g_autoptr(GOptionContext) context = g_option_context_new(NULL);
         g_autoptr(GError) error = NULL;
