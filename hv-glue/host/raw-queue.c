@@ -90,7 +90,9 @@ static bool park_or_settle(struct hvb_image *image, struct raw_request *request)
         };
         enum hvb_error_action action;
 
-        if (request->base.result == 0 || (request->kind != RAW_READ && !is_write))
+        if (request->base.result == 0 || request->base.result == -ECANCELED)
+                return false;
+        if (request->kind != RAW_READ && !is_write)
                 return false;
         if (host == NULL || host->io_error == NULL)
                 return false;
@@ -157,6 +159,18 @@ void raw_queue_retry(struct hvb_image *image)
                 g_queue_push_tail_link(&image->queue.started, link);
                 raw_request_start(link->data);
         }
+}
+
+/* A worker's system call is not interrupted: only what is parked ends early. */
+void raw_queue_cancel(struct hvb_queue *queue, struct hvb_request *base)
+{
+        struct raw_request *request = (struct raw_request *) base;
+
+        if (g_queue_link_index(&queue->parked, &request->link) < 0)
+                return;
+        g_queue_unlink(&queue->parked, &request->link);
+        g_queue_push_tail_link(&queue->started, &request->link);
+        raw_request_start_finished(request, -ECANCELED);
 }
 
 void raw_queue_drain(struct hvb_queue *queue, struct hvb_request *base)

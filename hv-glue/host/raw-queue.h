@@ -58,6 +58,7 @@ void raw_request_start_range(struct raw_request *request, uint64_t offset, uint6
 /* Members of hvb_driver. */
 int raw_queue_poll(struct hvb_queue *queue, int timeout_ms);
 void raw_queue_drain(struct hvb_queue *queue, struct hvb_request *base);
+void raw_queue_cancel(struct hvb_queue *queue, struct hvb_request *base);
 void raw_queue_retry(struct hvb_image *image);
 
 #endif

@@ -197,13 +197,6 @@ static void raw_truncate(struct hvb_image *image, struct hvb_request *base, uint
                                                               "the image is read-only"));
 }
 
-/* A worker's system call is not interrupted: every request ends as if not asked to. */
-static void raw_cancel(struct hvb_queue *queue, struct hvb_request *request)
-{
-        (void) queue;
-        (void) request;
-}
-
 /* Workers use plain system calls: there is nothing to register. */
 static int raw_mem_region(struct hvb_image *image, void *address, size_t length_bytes)
 {
@@ -316,7 +309,7 @@ const struct hvb_driver *raw_driver(void)
                 .flush = raw_flush,
                 .block_status = raw_block_status,
                 .drain = raw_queue_drain,
-                .cancel = raw_cancel,
+                .cancel = raw_queue_cancel,
                 .retry = raw_queue_retry,
                 .map_mem_region = raw_mem_region,
                 .unmap_mem_region = raw_mem_region,
