@@ -1,0 +1,84 @@
+/*
+ * memory.c - the guest's RAM: one anonymous mapping.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "vm/memory.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "host/error.h"
+
+#define MIB             (1ull << 20)
+#define ALIGNMENT       (2 * MIB)
+#define RAM_MIN         (8 * MIB)
+#define RAM_MAX         (1ull << 40)
+
+/* Maps more than is wanted and cuts off what lies around the aligned piece. */
+static uint8_t *map_aligned(uint64_t bytes)
+{
+        uint64_t mapped_bytes = bytes + ALIGNMENT;
+        uint8_t *mapped = mmap(NULL, mapped_bytes, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        uint64_t before;
+
+        if (mapped == MAP_FAILED)
+                return NULL;
+        before = -(uintptr_t) mapped & (ALIGNMENT - 1);
+        if (before > 0)
+                munmap(mapped, before);
+        if (before < ALIGNMENT)
+                munmap(mapped + before + bytes, ALIGNMENT - before);
+        return mapped + before;
+}
+
+int guest_memory_init(struct guest_memory *mem, uint64_t ram_bytes, bool huge_pages,
+                      struct hvb_error *err)
+{
+        if (ram_bytes % MIB != 0 || ram_bytes < RAM_MIN || ram_bytes > RAM_MAX)
+                return error_set(err, -EINVAL, "RAM of %" G_GUINT64_FORMAT " bytes: must be whole "
+                                 "MiB, from 8 MiB to 1 TiB", ram_bytes);
+        *mem = (struct guest_memory) {
+                .ram = map_aligned(ram_bytes),
+                .ram_bytes = ram_bytes,
+                .below_hole_bytes = MIN(ram_bytes, GUEST_HOLE_BEGIN),
+                .huge_pages = huge_pages,
+        };
+        if (mem->ram == NULL)
+                return error_set(err, -ENOMEM, "no address space for %" G_GUINT64_FORMAT " bytes "
+                                 "of RAM", ram_bytes);
+        /* Advice: a kernel without them goes on with small pages. */
+        madvise(mem->ram, ram_bytes, huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+        madvise(mem->ram, ram_bytes, MADV_DONTFORK);
+        return 0;
+}
+
+void guest_memory_clear(struct guest_memory *mem)
+{
+        if (mem->ram != NULL)
+                munmap(mem->ram, mem->ram_bytes);
+        *mem = (struct guest_memory) { 0 };
+}
+
+/* Is [begin, begin + bytes) within [0, limit)?  begin + bytes may overflow. */
+static bool is_within(uint64_t begin, uint64_t bytes, uint64_t limit)
+{
+        return bytes <= limit && begin <= limit - bytes;
+}
+
+void *guest_memory_at(const struct guest_memory *mem, uint64_t address, uint64_t length_bytes)
+{
+        uint64_t above_bytes = mem->ram_bytes - mem->below_hole_bytes;
+
+        if (length_bytes == 0)
+                return NULL;
+        if (is_within(address, length_bytes, mem->below_hole_bytes))
+                return mem->ram + address;
+        if (address >= GUEST_HOLE_END
+            && is_within(address - GUEST_HOLE_END, length_bytes, above_bytes))
+                return mem->ram + mem->below_hole_bytes + (address - GUEST_HOLE_END);
+        return NULL;
+}
