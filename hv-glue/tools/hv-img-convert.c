@@ -94,7 +94,7 @@ static int parse_numbers(struct conversion *c)
         uint64_t sparse_bytes = SPARSE_DEFAULT;
         guint64 parallel = PARALLEL_DEFAULT;
 
-        if (args.sparse != NULL && img_parse_size(args.sparse, &sparse_bytes) < 0) {
+        if (args.sparse != NULL && size_parse(args.sparse, &sparse_bytes) < 0) {
                 img_error("Invalid buffer size for sparse output specified: '%s'.", args.sparse);
                 return 1;
         }

@@ -37,7 +37,7 @@ static const GOptionEntry entries[] = {
 /* The size argument.  0, or 1 having complained. */
 static int parse_size(const char *text, uint64_t *ret_bytes)
 {
-        int ret = text[0] == '-' ? -ERANGE : img_parse_size(text, ret_bytes);
+        int ret = text[0] == '-' ? -ERANGE : size_parse(text, ret_bytes);
 
         if (ret == 0 && *ret_bytes > INT64_MAX)
                 ret = -ERANGE;
@@ -70,7 +70,7 @@ static int gather(struct img_new *image, const char *size, struct hvb_error *err
                 return 0;
         if (image->size_bytes != UINT64_MAX)
                 return error_set(err, -EINVAL, "The image size must be specified only once");
-        return img_parse_size(size, &image->size_bytes);
+        return size_parse(size, &image->size_bytes);
 }
 
 /* Opens the backing file to see that it can be used, and to take its size. */

@@ -94,7 +94,7 @@ static int facts_read(const char *path, const char *format, struct facts *facts)
 
 static void print_size(const char *title, uint64_t bytes, bool exact)
 {
-        g_autofree char *text = img_size_text(bytes);
+        g_autofree char *text = size_text(bytes);
 
         if (exact)
                 printf("%s: %s (%" PRIu64 " bytes)\n", title, text, bytes);

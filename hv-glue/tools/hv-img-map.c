@@ -125,11 +125,11 @@ static int parse_range(uint64_t *ret_start, uint64_t *ret_length)
 {
         *ret_start = 0;
         *ret_length = UINT64_MAX;
-        if (args.start != NULL && img_parse_size(args.start, ret_start) < 0) {
+        if (args.start != NULL && size_parse(args.start, ret_start) < 0) {
                 img_error("Invalid start offset specified: '%s'.", args.start);
                 return 1;
         }
-        if (args.length != NULL && img_parse_size(args.length, ret_length) < 0) {
+        if (args.length != NULL && size_parse(args.length, ret_length) < 0) {
                 img_error("Invalid max length specified: '%s'.", args.length);
                 return 1;
         }

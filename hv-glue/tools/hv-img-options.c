@@ -128,7 +128,7 @@ static int set_option(struct img_new *image, const char *key, const char *value,
                         return error_set(err, -EINVAL, "Parameter '%s' expects a number", key);
                 return 0;
         case KIND_SIZE:
-                if (img_parse_size(value, place) == 0)
+                if (size_parse(value, place) == 0)
                         return 0;
                 return error_set(err, -EINVAL, "Parameter '%s' expects a non-negative number "
                                  "below 2^64\nOptional suffix k, M, G, T, P or E means kilo-, "

@@ -42,7 +42,7 @@ static int parse_change(const char *text, struct change *ret_change)
         bool is_signed = text[0] == '+' || text[0] == '-';
 
         ret_change->sign = is_signed ? text[0] : '\0';
-        if (img_parse_size(text + is_signed, &ret_change->bytes) == 0)
+        if (size_parse(text + is_signed, &ret_change->bytes) == 0)
                 return 0;
         img_error("Parameter 'size' expects a non-negative number below 2^64\n"
                   "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"

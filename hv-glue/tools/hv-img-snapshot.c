@@ -4,10 +4,10 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "host/snapshot-table.h"
 #include "hv-img.h"
 
 static struct {
@@ -39,32 +39,16 @@ static const GOptionEntry entries[] = {
 
 /* ---- The table ----------------------------------------------------------------------- */
 
-static void print_row(const struct hvb_snapshot_info *snapshot)
-{
-        g_autoptr(GDateTime) date = g_date_time_new_from_unix_local(snapshot->date_sec);
-        g_autofree char *date_text = g_date_time_format(date, "%Y-%m-%d %H:%M:%S");
-        g_autofree char *size_text = img_size_text(snapshot->vm_state_bytes);
-        uint64_t msec = snapshot->vm_clock_nsec / 1000000;
-        uint64_t seconds = msec / 1000;
-        g_autofree char *clock_text = g_strdup_printf(
-                "%04" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%03" PRIu64, seconds / 3600,
-                seconds / 60 % 60, seconds % 60, msec % 1000);
-        g_autofree char *icount_text = snapshot->icount == UINT64_MAX ? g_strdup("--")
-                : g_strdup_printf("%" PRIu64, snapshot->icount);
-
-        printf("%-7s %-16s %8s %19s %15s %10s\n", snapshot->id_str, snapshot->name, size_text,
-               date_text, clock_text, icount_text);
-}
-
 void img_print_snapshots(const struct hvb_snapshot_info *infos, int count)
 {
+        g_autoptr(GString) text = g_string_new("Snapshot list:\n");
+
         if (count == 0)
                 return;
-        printf("Snapshot list:\n");
-        printf("%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK",
-               "ICOUNT");
+        snapshot_table_head(text);
         for (int i = 0; i < count; i++)
-                print_row(&infos[i]);
+                snapshot_table_row(text, &infos[i], infos[i].id_str);
+        fputs(text->str, stdout);
 }
 
 const struct hvb_snapshot_info *img_find_snapshot(const struct hvb_snapshot_info *infos,

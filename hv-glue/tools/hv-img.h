@@ -4,7 +4,6 @@
  *   hv-img.c           main, the table of commands, messages, the command line
  *   hv-img-open.c      opening images as qemu-img does; block status
  *   hv-img-options.c   "-o key=value,...": options of a new image
- *   hv-img-size.c      sizes as people write and read them
  *   hv-img-json.c      JSON laid out as qemu-img lays it out
  *   hv-img-progress.c  "(12.34/100%)"
  *   hv-img-copy.c      convert's pipeline of reads and writes
@@ -22,6 +21,7 @@
 #include <stdint.h>
 
 #include "host/drive.h"
+#include "host/size.h"
 
 /* ---- Commands and their command line --------------------------------------------- */
 
@@ -58,17 +58,6 @@ int img_usage_error(const struct img_command *command, const char *format, ...)
 
 /* "human" or "json" (NULL: human) into *ret_json.  0, or 1 having complained. */
 int img_parse_output(const struct img_command *command, const char *output, bool *ret_json);
-
-/* ---- Sizes ------------------------------------------------------------------------ */
-
-/*
- * A number of bytes: digits, a fraction if a suffix follows, then one of bkKMGTPE or
- * nothing; or 0x and hexadecimal digits.  0, -EINVAL: no such number, -ERANGE: not
- * below 2^64.
- */
-int img_parse_size(const char *text, uint64_t *ret_bytes);
-/* "1.5 GiB": three digits. */
-char *img_size_text(uint64_t bytes);
 
 /* ---- Opening ----------------------------------------------------------------------- */
 

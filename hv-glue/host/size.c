@@ -1,13 +1,14 @@
 /*
- * hv-img-size.c - sizes as people write and read them.
+ * size.c - sizes as people write and read them.
  *
  * SPDX-License-Identifier: MIT
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
+#include "host/size.h"
 
-#include "hv-img.h"
+#include <errno.h>
+#include <glib.h>
+#include <stdbool.h>
+#include <string.h>
 
 /* The shift that a suffix stands for; -1: no such suffix. */
 static int suffix_shift(char suffix)
@@ -28,7 +29,7 @@ static int parse_hex(const char *text, uint64_t *ret_bytes)
         return 0;
 }
 
-int img_parse_size(const char *text, uint64_t *ret_bytes)
+int size_parse(const char *text, uint64_t *ret_bytes)
 {
         uint64_t whole = 0, sum;
         double fraction = 0, unit = 0.1;
@@ -61,7 +62,7 @@ int img_parse_size(const char *text, uint64_t *ret_bytes)
         return 0;
 }
 
-char *img_size_text(uint64_t bytes)
+char *size_text(uint64_t bytes)
 {
         static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
         double value = bytes;
