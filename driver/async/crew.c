@@ -4,7 +4,9 @@
  * Invariants:
  *  1. There is always at least one thread, so an item that was pushed is run even
  *     if the system refuses more threads.
- *  2. Threads of a crew take no signals: those belong to the host's threads.
+ *  2. Threads of a crew take no signals: those belong to the host's threads.  What a thread
+ *     does to itself (a fault, a system call that a sandbox refuses) is no signal from
+ *     outside: were it blocked, the kernel would end the process past the host's handler.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -56,11 +58,15 @@ static gpointer thread_main(gpointer data)
 /* With the lock held, or before anybody else knows the crew. */
 static bool thread_add(struct crew *crew)
 {
-        sigset_t all, before;
+        static const int own[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS };
+        sigset_t others, before;
         GThread *thread;
+        unsigned i;
 
-        sigfillset(&all);
-        pthread_sigmask(SIG_BLOCK, &all, &before);
+        sigfillset(&others);
+        for (i = 0; i < G_N_ELEMENTS(own); i++)
+                sigdelset(&others, own[i]);
+        pthread_sigmask(SIG_BLOCK, &others, &before);
         thread = g_thread_try_new(crew->name, thread_main, crew, NULL);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (thread == NULL)

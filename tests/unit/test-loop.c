@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 
 #include "async/co.h"
@@ -442,6 +443,7 @@ struct job {
         struct work work;
         struct world *w;
         GThread *thread;                /* where it ran */
+        sigset_t blocked;               /* there */
         unsigned input;
         unsigned output;
         unsigned *left;
@@ -452,6 +454,7 @@ static int square(struct work *work)
 {
         struct job *job = (struct job *)((char *)work - offsetof(struct job, work));
 
+        pthread_sigmask(SIG_BLOCK, NULL, &job->blocked);
         job->thread = g_thread_self();
         job->output = job->input * job->input;
         return job->input % 7 == 0 ? -EILSEQ : 0;
@@ -509,6 +512,8 @@ static void check_works(bool inline_work)
                 g_assert_cmpuint(jobs[i].output, ==, i * i);
                 g_assert_cmpint(jobs[i].result, ==, i % 7 == 0 ? -EILSEQ : 0);
                 g_assert_true((jobs[i].thread == g_thread_self()) == inline_work);
+                g_assert_cmpint(sigismember(&jobs[i].blocked, SIGTERM), ==, !inline_work);
+                g_assert_cmpint(sigismember(&jobs[i].blocked, SIGSYS), ==, 0);
         }
         world_clear(&w);
         g_assert_cmpuint(thread_count(), ==, threads_before);
