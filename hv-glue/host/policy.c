@@ -201,23 +201,25 @@ static int open_below(const struct allowed_directory *directory, const char *rel
         return ret;
 }
 
-static int open_allowed(const struct policy *policy, const char *path, int flags, int *ret_fd,
-                        struct hvb_error *err)
+/* The allowed directory that path lies in, and the rest of it, resolved.  NULL with err. */
+static const struct allowed_directory *find_allowed(const struct policy *policy, const char *path,
+                                                    char **ret_relative, struct hvb_error *err)
 {
         g_autofree char *resolved = NULL;
         char *real;
         int ret;
 
-        if (policy->allow_all)
-                return policy_open_path(path, flags, ret_fd, err);
         /* Nothing is even looked up when nothing is allowed. */
-        if (policy->directories->len == 0)
-                return error_set(err, -EACCES, "'%s' may not be opened: this host allows no "
-                                 "backing or data files", path);
+        if (policy->directories->len == 0) {
+                error_set(err, -EACCES, "'%s' may not be opened: this host allows no "
+                          "backing or data files", path);
+                return NULL;
+        }
         real = realpath(path, NULL);
         if (real == NULL) {
                 ret = -errno;
-                return error_set(err, ret, "Could not open '%s': %s", path, g_strerror(-ret));
+                error_set(err, ret, "Could not open '%s': %s", path, g_strerror(-ret));
+                return NULL;
         }
         resolved = g_strdup(real);
         free(real);
@@ -225,12 +227,39 @@ static int open_allowed(const struct policy *policy, const char *path, int flags
                 const struct allowed_directory *directory =
                         &g_array_index(policy->directories, struct allowed_directory, i);
 
-                if (g_str_has_prefix(resolved, directory->path))
-                        return open_below(directory, resolved + strlen(directory->path), flags,
-                                          ret_fd, err);
+                if (g_str_has_prefix(resolved, directory->path)) {
+                        *ret_relative = g_strdup(resolved + strlen(directory->path));
+                        return directory;
+                }
         }
-        return error_set(err, -EACCES, "'%s' may not be opened: it is in none of the allowed "
-                         "directories", path);
+        error_set(err, -EACCES, "'%s' may not be opened: it is in none of the allowed "
+                  "directories", path);
+        return NULL;
+}
+
+static int open_allowed(const struct policy *policy, const char *path, int flags, int *ret_fd,
+                        struct hvb_error *err)
+{
+        const struct allowed_directory *directory;
+        g_autofree char *relative = NULL;
+        struct hvb_error why = ERROR_INIT;
+
+        if (policy->allow_all)
+                return policy_open_path(path, flags, ret_fd, err);
+        directory = find_allowed(policy, path, &relative, &why);
+        if (directory == NULL)
+                return error_set(err, why.code, "%s", why.text);
+        return open_below(directory, relative, flags, ret_fd, err);
+}
+
+int policy_judge_path(const struct policy *policy, const char *path, struct hvb_error *err)
+{
+        g_autofree char *relative = NULL;
+        struct hvb_error why = ERROR_INIT;
+
+        if (policy->allow_all || find_allowed(policy, path, &relative, &why) != NULL)
+                return 0;
+        return error_set(err, why.code, "%s", why.text);
 }
 
 int policy_probe_format(int fd, const char **ret_format, struct hvb_error *err)

@@ -64,6 +64,9 @@ struct policy_file {
 int policy_open(const struct policy *policy, const struct hvb_child_query *query,
                 int extra_flags, struct policy_file *ret_file, struct hvb_error *err);
 
+/* For who opens what images name by himself: may path be opened?  0 or -errno as policy_open. */
+int policy_judge_path(const struct policy *policy, const char *path, struct hvb_error *err);
+
 /* The name of a child as a path: relative ones joined to the parent's directory.
  * NULL when name is no plain file name (see policy_protocol).  g_free. */
 char *policy_join(const char *parent_name, const char *name);

@@ -193,7 +193,11 @@ int img_check(const struct img_command *command, int argc, char **argv)
         how.format = args.format;
         how.flags |= (check_flags != 0 ? HVB_OPEN_RDWR : 0)
                 | (args.force_share ? HVB_OPEN_FORCE_SHARE : 0);
-        if (img_open(names[0], &how, &drive) < 0)
+        if (check_flags != 0)
+                img_will_write(names[0]);
+        else
+                img_will_read(names[0]);
+        if (img_contain() != 0 || img_open(names[0], &how, &drive) < 0 || img_seal() != 0)
                 return STATUS_FAILED;
         status = check_drive(drive, check_flags, wants_json);
         if (img_close(drive) < 0 && status == 0)

@@ -268,10 +268,16 @@ int img_compare(const struct img_command *command, int argc, char **argv)
                 return STATUS_OPEN_FAILED;
         }
         how.flags = args.force_share ? HVB_OPEN_FORCE_SHARE : 0;
+        img_will_read(names[0]);
+        img_will_read(names[1]);
+        if (img_contain() != 0)
+                return STATUS_OPEN_FAILED;
         for (unsigned i = 0; i < 2 && status == 0; i++) {
                 how.format = args.format[i];
                 status = side_open(&c.sides[i], names[i], &how);
         }
+        if (status == 0 && img_seal() != 0)
+                status = STATUS_OPEN_FAILED;
         progress_begin(status == 0 && args.progress && !args.quiet);
         if (status == 0)
                 status = compare_disks(&c);

@@ -366,9 +366,23 @@ static int open_target(struct conversion *c)
 
 /* ---- All together ------------------------------------------------------------------------- */
 
-static int convert(struct conversion *c, char **names, guint source_count)
+/* 0, or 1 having complained. */
+static int contain(const struct conversion *c, char **names, guint source_count)
 {
-        struct hvb_image_info info;
+        g_autofree char *backing = c->image.backing_name == NULL ? NULL
+                : policy_join(c->target_path, c->image.backing_name);
+
+        for (guint i = 0; i < source_count; i++)
+                img_will_read(names[i]);
+        img_will_write(c->target_path);
+        if (backing != NULL)
+                img_will_read(backing);
+        return img_contain();
+}
+
+/* Opens all that takes part.  0 or -errno, having complained. */
+static int open_all(struct conversion *c, char **names, guint source_count)
+{
         int ret = open_sources(c, names, source_count);
 
         if (ret == 0 && c->image.backing_name != NULL && strcmp(c->image.format, "raw") == 0) {
@@ -379,6 +393,19 @@ static int convert(struct conversion *c, char **names, guint source_count)
                 ret = measure_backing(c);
         if (ret == 0)
                 ret = args.no_create ? open_target(c) : create_target(c);
+        return ret;
+}
+
+static int convert(struct conversion *c, char **names, guint source_count)
+{
+        struct hvb_image_info info;
+        int ret;
+
+        if (contain(c, names, source_count) != 0)
+                return -EPERM;
+        ret = open_all(c, names, source_count);
+        if (ret == 0 && img_seal() != 0)
+                ret = -EPERM;
         if (ret < 0)
                 return ret;
         drive_get_info(c->copy.target, &info);

@@ -120,8 +120,7 @@ static int check_backing(struct img_new *image, const char *path, struct hvb_err
         return 0;
 }
 
-static int make_image(struct img_new *image, const char *path, const char *size,
-                      struct hvb_error *err)
+static int make_image(struct img_new *image, const char *path, struct hvb_error *err)
 {
         const struct drive_options options = {
                 .format = image->format,
@@ -131,10 +130,8 @@ static int make_image(struct img_new *image, const char *path, const char *size,
         };
         struct hvb_create_args create_args;
         struct drive *drive;
-        int ret = gather(image, size, err);
+        int ret = check_backing(image, path, err);
 
-        if (ret == 0)
-                ret = check_backing(image, path, err);
         if (ret == 0 && image->size_bytes == UINT64_MAX)
                 ret = error_set(err, -EINVAL, "Image creation needs a size parameter");
         if (ret < 0)
@@ -145,6 +142,18 @@ static int make_image(struct img_new *image, const char *path, const char *size,
         if (ret == 0)
                 ret = drive_create(path, &create_args, &options, &drive, err);
         return ret < 0 ? ret : drive_close(drive, err);
+}
+
+/* 0, or 1 having complained. */
+static int contain(const char *path, const struct img_new *image)
+{
+        g_autofree char *backing = image->backing_name == NULL ? NULL
+                : policy_join(path, image->backing_name);
+
+        img_will_write(path);
+        if (backing != NULL)
+                img_will_read(backing);
+        return img_contain();
 }
 
 static int create(const char *path, const char *size)
@@ -160,7 +169,13 @@ static int create(const char *path, const char *size)
         if (ret < 0 && strcmp(format, "qcow2") != 0)
                 error_set(&err, ret, "Unknown file format '%s'", format);
         if (ret == 0)
-                ret = make_image(&image, path, size, &err);
+                ret = gather(&image, size, &err);
+        if (ret == 0 && contain(path, &image) != 0) {
+                img_new_clear(&image);
+                return 1;
+        }
+        if (ret == 0)
+                ret = make_image(&image, path, &err);
         if (ret < 0) {
                 g_autofree char *hint = error_lock_hint(path, &err);
 

@@ -60,10 +60,12 @@ static void facts_free(gpointer data)
         g_free(facts);
 }
 
-static int facts_read(const char *path, const char *format, struct facts *facts)
+static int facts_read(const char *path, const char *format, bool is_named_by_image,
+                      struct facts *facts)
 {
         const struct img_open how = {
                 .format = format,
+                .is_named_by_image = is_named_by_image,
                 .flags = HVB_OPEN_NO_BACKING | (args.force_share ? HVB_OPEN_FORCE_SHARE : 0),
         };
         struct stat st;
@@ -286,7 +288,7 @@ static int collect_chain(GPtrArray *chain, const char *path)
         while (next != NULL && chain->len < CHAIN_MAX) {
                 struct facts *facts = g_new0(struct facts, 1);
                 bool is_loop = false;
-                int ret = facts_read(next, format, facts);
+                int ret = facts_read(next, format, chain->len > 0, facts);
 
                 if (ret == 0)
                         is_loop = is_in_chain(chain, facts);
@@ -318,7 +320,8 @@ int img_info(const struct img_command *command, int argc, char **argv)
                 return 1;
         if (g_strv_length(names) != 1)
                 return img_usage_error(command, "Expecting one image file name");
-        if (collect_chain(chain, names[0]) < 0)
+        img_will_read(names[0]);
+        if (img_contain() != 0 || collect_chain(chain, names[0]) < 0 || img_seal() != 0)
                 return 1;
 
         if (wants_json && args.chain)

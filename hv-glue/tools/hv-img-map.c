@@ -154,7 +154,8 @@ int img_map(const struct img_command *command, int argc, char **argv)
                 return 1;
         how.format = args.format;
         how.flags = args.force_share ? HVB_OPEN_FORCE_SHARE : 0;
-        if (img_open(names[0], &how, &drive) < 0)
+        img_will_read(names[0]);
+        if (img_contain() != 0 || img_open(names[0], &how, &drive) < 0 || img_seal() != 0)
                 return 1;
         end = drive_bytes(drive);
         if (start < end)

@@ -13,17 +13,6 @@
 
 enum { SECTOR_BYTES = 512 };
 
-const struct policy *img_policy(void)
-{
-        static struct policy *policy;
-
-        if (policy == NULL) {
-                policy = policy_new_all();
-                policy_set_probe(policy, POLICY_PROBE_WARN);
-        }
-        return policy;
-}
-
 static void watch_log(void *opaque, enum hvb_log_level level, const char *text)
 {
         (void) opaque;
@@ -76,6 +65,8 @@ static int try_open(const char *path, const struct img_open *how, struct drive *
         if (ret == 0 && how->flags & HVB_OPEN_FORCE_SHARE && how->flags & HVB_OPEN_RDWR)
                 ret = error_set(err, -EINVAL,
                                 "force-share=on can only be used with read-only images");
+        if (ret == 0 && how->is_named_by_image)
+                ret = policy_judge_path(img_policy(), path, err);
         if (ret < 0)
                 return ret;
         return drive_open(path, &options, ret_drive, err);

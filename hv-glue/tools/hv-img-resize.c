@@ -98,7 +98,8 @@ static int resize(const char *path, const struct change *change,
         uint64_t new_bytes;
         int status;
 
-        if (img_open(path, &how, &drive) < 0)
+        img_will_write(path);
+        if (img_contain() != 0 || img_open(path, &how, &drive) < 0 || img_seal() != 0)
                 return 1;
         status = judge_size(drive, change, preallocation, &new_bytes);
         if (status == 0) {

@@ -142,7 +142,11 @@ int img_snapshot(const struct img_command *command, int argc, char **argv)
                 how.flags |= HVB_OPEN_RDWR;
         else
                 how.flags |= HVB_OPEN_NO_BACKING;
-        if (img_open(names[0], &how, &drive) < 0)
+        if (how.flags & HVB_OPEN_RDWR)
+                img_will_write(names[0]);
+        else
+                img_will_read(names[0]);
+        if (img_contain() != 0 || img_open(names[0], &how, &drive) < 0 || img_seal() != 0)
                 return 1;
         if (args.create != NULL)
                 status = create(drive, args.create);

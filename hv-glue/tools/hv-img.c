@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "host/loader.h"
+#include "host/sandbox.h"
 
 #ifndef HV_VERSION
 #define HV_VERSION "0"
@@ -118,6 +119,7 @@ int img_parse(const struct img_command *command, const GOptionEntry *entries, in
         g_option_context_set_help_enabled(context, FALSE);
         g_option_context_add_main_entries(context, own, NULL);
         g_option_context_add_main_entries(context, entries, NULL);
+        g_option_context_add_main_entries(context, img_sandbox_entries, NULL);
         if (command->notes != NULL)
                 g_option_context_set_description(context, command->notes);
         if (!g_option_context_parse(context, &argc, &argv, &error))
@@ -150,18 +152,23 @@ static int print_help(void)
                "Commands (hv-img COMMAND --help for what each takes):\n\n");
         for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
                 printf("  %-10s %s\n", commands[i].name, commands[i].summary);
-        printf("\nImage formats: qcow2 raw\n"
+        printf("\nCommands run in a sandbox (seccomp, Landlock): an image's backing files must lie in\n"
+               "or below the directory of an image that was named, or of --allow-dir.\n"
+               "--no-sandbox switches it off.\n"
+               "\nImage formats: qcow2 raw\n"
                "$HV_BLOCK_PATH names directories in which block driver plugins are looked for.\n");
         return 0;
 }
 
 static int print_version(void)
 {
+        g_autofree char *layers = sandbox_describe();
         const struct hvb_driver *driver;
 
         printf("hv-img version " HV_VERSION "\n");
         if (loader_load("qcow2", &driver, NULL) == 0)
                 printf("block driver qcow2 version %s\n", driver->version_text);
+        printf("sandbox: %s\n", layers);
         return 0;
 }
 

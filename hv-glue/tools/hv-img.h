@@ -3,6 +3,7 @@
  *
  *   hv-img.c           main, the table of commands, messages, the command line
  *   hv-img-open.c      opening images as qemu-img does; block status
+ *   hv-img-sandbox.c   giving up what a command does not need, before it opens images
  *   hv-img-options.c   "-o key=value,...": options of a new image
  *   hv-img-json.c      JSON laid out as qemu-img lays it out
  *   hv-img-progress.c  "(12.34/100%)"
@@ -65,9 +66,23 @@ struct img_open {
         const char *format;             /* NULL: probe */
         uint32_t flags;                 /* HVB_OPEN_* */
         struct drive_cache cache;
+        bool is_named_by_image;         /* not by the operator: img_policy() applies */
 };
 
-/* The tools act for whoever typed the name: their images may name any file. */
+/*
+ * What a command will open, of the names on its command line, said before img_contain().  An
+ * image brings the directory that it lies in, for its backing files.
+ */
+void img_will_read(const char *path);
+void img_will_write(const char *path);
+/* Enters the sandbox, unless --no-sandbox was given.  0, or 1 having complained. */
+int img_contain(void);
+/* All is open: gives up opening, too.  The same results. */
+int img_seal(void);
+/* Options of all commands: --no-sandbox, --allow-dir. */
+extern const GOptionEntry img_sandbox_entries[];
+
+/* Which files images may name: those in the sandbox, or any. */
 const struct policy *img_policy(void);
 const struct drive_watch *img_watch(void);
 

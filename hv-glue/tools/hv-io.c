@@ -28,10 +28,16 @@ static const char usage_text[] =
         "  -t, --cache=MODE     none, writeback (default), writethrough, directsync, unsafe\n"
         "  -o, --options=OPTS   key=value,... for the driver\n"
         "  -U, --force-share    open beside a writer\n"
+        "  -N, --no-sandbox     images may name any file, and the process may do anything\n"
+        "  -A, --allow-dir=DIR  backing files may lie in or below this directory, too\n"
         "  -h, --help           display this help and exit\n"
         "  -V, --version        display the version and exit\n"
         "\n"
-        "Without -c, commands are read from standard input.  'hv-io -c help' lists them.\n";
+        "Without -c, commands are read from standard input.  'hv-io -c help' lists them.\n"
+        "\n"
+        "It runs in a sandbox (seccomp, Landlock): backing files must lie in or below the\n"
+        "directory of the image.  Commands from standard input open what lies in or below the\n"
+        "current directory, the file's and those of --allow-dir, and nothing else.\n";
 
 static const struct option long_options[] = {
         { "cmd", required_argument, NULL, 'c' },
@@ -41,6 +47,8 @@ static const struct option long_options[] = {
         { "cache", required_argument, NULL, 't' },
         { "options", required_argument, NULL, 'o' },
         { "force-share", no_argument, NULL, 'U' },
+        { "no-sandbox", no_argument, NULL, 'N' },
+        { "allow-dir", required_argument, NULL, 'A' },
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'V' },
         {}
@@ -214,6 +222,8 @@ static int take_option(struct io_session *session, int option, char ***lines)
                         return 0;
                 fprintf(stderr, "hv-io: Invalid cache option: %s\n", optarg);
                 return 2;
+        case 'N': session->is_uncontained = true; return 0;
+        case 'A': vector_add(&session->directories, optarg); return 0;
         case 'V': printf("hv-io for block driver ABI %u\n", HVB_ABI_VERSION); return 1;
         case 'h': fputs(usage_text, stdout); return 1;
         default: fputs(usage_text, stderr); return 2;
@@ -225,7 +235,7 @@ static int parse_command_line(struct io_session *session, int argc, char **argv,
         int option, ret = 0;
 
         session->defaults.flags = HVB_OPEN_RDWR;
-        while (ret == 0 && (option = getopt_long(argc, argv, "c:f:rnt:o:UhV", long_options,
+        while (ret == 0 && (option = getopt_long(argc, argv, "c:f:rnt:o:UNA:hV", long_options,
                                                  NULL)) != -1)
                 ret = take_option(session, option, lines);
         if (ret == 0 && argc - optind > 1) {
@@ -243,12 +253,11 @@ int main(int argc, char **argv)
         bool good = status <= 1;
 
         if (status == 0) {
-                session.policy = policy_new_all();
-                policy_set_probe(session.policy, POLICY_PROBE_WARN);
-                if (optind < argc) {
-                        session.defaults.path = g_strdup(argv[optind]);
-                        good = session_open(&session, io_open_copy(&session.defaults)) == 0;
-                }
+                session.defaults.path = g_strdup(optind < argc ? argv[optind] : NULL);
+                good = session_contain(&session, lines) == 0;
+                if (good && session.defaults.path)
+                        good = session_open(&session, io_open_copy(&session.defaults)) == 0 &&
+                               session_seal(&session, lines) == 0;
                 good = good && run_all(&session, lines);
                 if (session.drive)
                         good = session_close(&session) == 0 && good;
@@ -256,6 +265,7 @@ int main(int argc, char **argv)
         io_open_clear(&session.how);
         io_open_clear(&session.defaults);
         g_strfreev(lines);
+        g_strfreev(session.directories);
         policy_free(session.policy);
         return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -2,6 +2,7 @@
  * hv-io.h - what the files of hv-io share.
  *
  *   hv-io.c           command line, the loop over commands, opening
+ *   hv-io-sandbox.c   what the commands will need, and giving up the rest
  *   hv-io-commands.c  the table of commands, splitting and dispatch, help
  *   hv-io-text.c      numbers in, reports and dumps out
  *   hv-io-data.c      read, write, readv, writev, discard, flush
@@ -43,6 +44,8 @@ struct io_session {
         struct io_open how;             /* of drive, or of the last one */
         struct io_open defaults;        /* from the command line: format, flags, cache */
         struct policy *policy;
+        bool is_uncontained;            /* --no-sandbox */
+        char **directories;             /* --allow-dir; NULL-terminated, or NULL */
         unsigned aio_count;             /* requests in flight */
         bool quit;
 };
@@ -70,6 +73,13 @@ struct io_open io_open_copy(const struct io_open *how);
 int io_open_add_options(struct io_open *how, const char *text);
 /* Runs one line.  0, or -errno after a message. */
 int session_run(struct io_session *session, const char *line);
+
+/* hv-io-sandbox.c */
+/* Sets session->policy and enters the sandbox.  lines: the commands; NULL: they will come from
+ * standard input.  0 or -errno after a message. */
+int session_contain(struct io_session *session, char **lines);
+/* The file is open: gives up opening if no command does.  The same results. */
+int session_seal(struct io_session *session, char **lines);
 
 /* hv-io-commands.c */
 const struct io_command *command_find(const char *name);
