@@ -16,8 +16,11 @@ unset IFS
 suite=$1 name=$2 seconds=$3
 shift 4
 
-# valgrind does not see what a ring writes.
-[ "$suite" != valgrind ] || export TEST_ENGINE=threads
+# valgrind does not see what a ring writes; the thread sanitizer is there for threads.
+case $suite in
+valgrind | threads) export TEST_ENGINE=threads ;;
+esac
+[ "$suite" != threads ] || export G_TEST_BUILDDIR="$PWD/build-tsan/tests"
 [ "$suite" != sanitize ] || export G_TEST_BUILDDIR="$PWD/build-asan/tests"
 base=$RESULTS/$suite-$name
 export TMPDIR="$base.tmp"

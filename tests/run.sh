@@ -9,12 +9,13 @@ usage()
         cat <<END
 Usage: sh tests/run.sh [options]
 
-Installs what is missing (setup.sh), builds build/ and build-asan/, runs the
-tests two at a time and ends with "N passed, M failed".
+Installs what is missing (setup.sh), builds build/, build-asan/ and build-tsan/,
+runs the tests two at a time and ends with "N passed, M failed".
 
   --only NAME      only this suite or this test program; may be repeated.
-                   Suites: those of tests/meson.build, and two made from them:
+                   Suites: those of tests/meson.build, and three made from them:
                    sanitize  unit, interop and what is tagged so, with address and UB sanitizers
+                   threads   what is tagged so, on the thread engine, with thread sanitizer
                    valgrind  what is tagged so
   --soak MINUTES   only the random tests, each for so long
   --jobs N         run N tests at a time (2)
@@ -66,15 +67,28 @@ fail()
         echo "0 1 0" >"$RESULTS/$1.counts"
 }
 
-# build DIRECTORY OPTIONS...: configures it once, then builds; false when it fails.
+# programs DIRECTORY TAG: those that have the tag, and the plugin, as ninja's targets; without
+# TAG nothing, which means all.
+programs()
+{
+        [ -z "$2" ] || awk -F '\t' -v root="$root/$1/" -v tag="$2" '
+                BEGIN { print "driver/block-qcow2.so" }
+                $4 ~ tag { print substr($5, length(root) + 1) }' "$1/tests/tests.list"
+}
+
+# build [--tagged TAG] DIRECTORY OPTIONS...: configures it once, then builds; false when it
+# fails.
 build()
 {
+        tag=
+        [ "$1" != --tagged ] || { tag=$2; shift 2; }
         directory=$1
         shift
         log=$RESULTS/$directory.log
         {
                 [ -f "$directory/build.ninja" ] || meson setup "$directory" "$@"
-        } >"$log" 2>&1 && ninja -C "$directory" >>"$log" 2>&1 && return
+        } >"$log" 2>&1 && ninja -C "$directory" build.ninja >>"$log" 2>&1 &&
+                ninja -C "$directory" $(programs "$directory" "$tag") >>"$log" 2>&1 && return
         fail "$directory" "$log"
         return 1
 }
@@ -91,6 +105,23 @@ sanitized_list()
         cat build-asan/tests/tests.list
 }
 
+# The same of the build for the thread sanitizer.  Its shadow memory lies at fixed
+# addresses: some kernels randomise too widely for it.
+threads_list()
+{
+        case "$only " in
+        " " | *" threads "* | *" threaded-"*) ;;
+        *) return 0 ;;
+        esac
+        build --tagged threads build-tsan -Db_sanitize=thread $werror >&3 || return 0
+        fixed=
+        ! setarch -R true 2>/dev/null || fixed='setarch\t-R\t'
+        awk -v fixed="$fixed" 'BEGIN { FS = OFS = "\t" }
+                $4 ~ /threads/ {
+                        $2 = "threaded-" $2; $1 = "threads"; $3 *= 3; $5 = fixed $5; print
+                }' build-tsan/tests/tests.list
+}
+
 # All tests as lines like those of tests.list.
 all_tests()
 {
@@ -99,6 +130,7 @@ all_tests()
                 (($1 == "unit" || $1 == "interop") && $4 !~ /plain/) || $4 ~ /sanitized/ {
                         $2 = $1 "-" $2; $1 = "sanitize"; $3 *= 3; print
                 }'
+        threads_list
         awk 'BEGIN { FS = OFS = "\t" }
                 $4 ~ /valgrind/ {
                         $1 = "valgrind"; $3 *= 10
@@ -135,6 +167,7 @@ werror=
 export G_TEST_SRCDIR="$root/tests" G_TEST_BUILDDIR="$root/build/tests"
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-second_deadlock_stack=1}"
 [ "$soak" = 0 ] || export TEST_SECONDS=$((60 * soak))
 
 exec 3>&1

@@ -24,7 +24,7 @@ packages="
         gcc g++ libc6-dev binutils meson ninja-build pkg-config python3
         libglib2.0-dev zlib1g-dev liburing-dev libzstd-dev
         libseccomp-dev
-        qemu-utils e2fsprogs util-linux libasan8 libubsan1 valgrind
+        qemu-utils e2fsprogs util-linux libasan8 libubsan1 libtsan2 valgrind
         qemu-system-x86 busybox-static cpio
 "
 

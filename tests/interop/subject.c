@@ -164,7 +164,8 @@ int subject_open(struct sequence *seq, bool writable)
 {
         struct hvb_error err = ERROR_INIT;
         g_autofree char *cache = NULL;
-        const char *options[3] = { NULL, NULL, NULL };
+        g_autofree char *engine = NULL;
+        const char *options[4] = { NULL };
         unsigned n = 0;
         struct drive_options how = {
                 .format = "qcow2", .flags = writable ? HVB_OPEN_RDWR : 0, .policy = seq->policy,
@@ -172,6 +173,10 @@ int subject_open(struct sequence *seq, bool writable)
         };
         int ret;
 
+        if (g_getenv("TEST_ENGINE")) {
+                engine = g_strdup_printf("engine=%s", g_getenv("TEST_ENGINE"));
+                options[n++] = engine;
+        }
         if (rng_chance(&seq->rng, 30) && option_known("l2-cache-size=")) {
                 cache = g_strdup_printf("l2-cache-size=%llu", 2ull << seq->plan.cluster_bits);
                 options[n++] = cache;
