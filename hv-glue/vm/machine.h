@@ -89,6 +89,7 @@ void machine_fail(struct machine *m, const char *text);
 
 /* Constant for the machine's life. */
 struct guest_memory *machine_memory(struct machine *m);
+unsigned machine_cpu_count(struct machine *m);
 struct device *const *machine_devices(struct machine *m, unsigned *ret_count);   /* in the order of saving and loading */
 struct machine_disk *machine_disks(struct machine *m, unsigned *ret_count);
 /* Guest time: nanoseconds that vcpus have run, kept across loadvm (vm_clock_nsec of snapshots). */
