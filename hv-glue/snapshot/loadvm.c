@@ -1,0 +1,192 @@
+/*
+ * loadvm.c - back to a snapshot of the whole machine.
+ *
+ *   1. while the machine runs: the tag must be on all disks, of one moment, with a VM
+ *      state; the VM state is read but for RAM, and judged to the last field
+ *   2. over several disks: a record of the load is made durable
+ *   3. the machine pauses
+ *   4. RAM is read, each page against its sum
+ *   5. the disks go back, the VM-state disk last: the commit
+ *   6. devices and guest time take their state, the record goes, the machine goes on
+ *
+ * What is refused in 1 or fails in 2 or 3 has changed nothing.  A failure in 4 costs the
+ * running guest, but not its disks, which is why RAM comes before them.  A failure in 5 may
+ * leave disks of two moments: the machine cannot go on, and the record stays.
+ *
+ * A crash before 5 leaves the disks as they were: the record asks for the load to be
+ * repeated, or for a delvm of the record.  In 5 it leaves some disks gone back and some not:
+ * vm_loadvm_unfinished tells, and the load is repeated.  In 6 all disks have gone back.
+ * One disk needs no record: it goes back in one switch.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "host/error.h"
+#include "snapshot/job.h"
+#include "snapshot/vm-op.h"
+#include "snapshot/vm-state-file.h"
+
+struct loadvm {
+        struct vm_op op;
+        const char *tag;
+        struct vm_state_file state;
+};
+
+/* ---- Before anything changes -------------------------------------------------------- */
+
+/* The disk that is named, or the first whose snapshot has a VM state. */
+static int find_state_disk(struct loadvm *l, const char *id)
+{
+        struct vm_disks *disks = &l->op.disks;
+        unsigned i = 0;
+
+        if (id != NULL)
+                return vm_disks_state_disk(disks, id, l->op.err);
+        while (i < disks->count && disks->disks[i].found->vm_state_bytes == 0)
+                i++;
+        return i < disks->count ? (int) i : 0;
+}
+
+static int judge_snapshots(struct loadvm *l, const struct vm_snapshot_options *options)
+{
+        struct vm_disks *disks = &l->op.disks;
+        const struct vm_disk *state_disk;
+
+        for (unsigned i = 0; i < disks->count; i++)
+                if (disks->disks[i].found == NULL)
+                        return error_set(l->op.err, -ENOENT, "Snapshot '%s' does not exist in one "
+                                         "or more devices", l->tag);
+        l->op.state_disk = find_state_disk(l, options->vmstate_disk);
+        if (l->op.state_disk < 0)
+                return l->op.state_disk;
+        state_disk = vm_op_state_disk(&l->op);
+        if (state_disk->found->vm_state_bytes == 0)
+                return error_set(l->op.err, -EINVAL, "This is a disk-only snapshot. Revert to it "
+                                 " offline using qemu-img");
+        for (unsigned i = 0; i < disks->count; i++)
+                if (!snapshots_are_of_one_moment(disks->disks[i].found, state_disk->found))
+                        return error_set(l->op.err, -EINVAL, "Snapshot '%s' is partial: that of "
+                                         "'%s' is of another moment than that of '%s'", l->tag,
+                                         disks->disks[i].disk->id, state_disk->disk->id);
+        return 0;
+}
+
+static int prepare(struct loadvm *l, const struct vm_snapshot_options *options)
+{
+        struct vm_disk *state_disk;
+        int ret = judge_snapshots(l, options);
+
+        if (ret < 0)
+                return ret;
+        state_disk = vm_op_state_disk(&l->op);
+        ret = disk_load_vmstate(state_disk, state_disk->found->id_str, l->tag, l->op.err);
+        if (ret < 0)
+                return ret;
+        ret = vm_state_open(l->op.machine, state_disk->disk, state_disk->found->vm_state_bytes,
+                            &l->state, l->op.err);
+        if (ret < 0)
+                return ret;
+        if (job_is_cancelled(l->op.job))
+                return error_set(l->op.err, -ECANCELED, "cancelled");
+        return torn_record(&l->op, l->tag);
+}
+
+/* ---- The change --------------------------------------------------------------------- */
+
+/* Words behind the text of the error: what the operator can do now. */
+static void advise(struct loadvm *l, const char *words)
+{
+        size_t length = strlen(l->op.err->text);
+
+        g_snprintf(l->op.err->text + length, sizeof(l->op.err->text) - length, "; %s", words);
+        machine_fail(l->op.machine, l->op.err->text);
+}
+
+static int goto_disk(struct loadvm *l, unsigned i)
+{
+        struct vm_disk *d = &l->op.disks.disks[i];
+
+        return disk_goto(d, d->found->id_str, l->tag, l->op.err);
+}
+
+static int goto_disks(struct loadvm *l)
+{
+        int ret = 0;
+
+        for (unsigned i = 0; i < l->op.disks.count && ret == 0; i++)
+                if ((int) i != l->op.state_disk)
+                        ret = goto_disk(l, i);
+        return ret < 0 ? ret : goto_disk(l, (unsigned) l->op.state_disk);
+}
+
+/* The machine is paused.  On failure it has failed for good, and the text says more. */
+static int change(struct loadvm *l)
+{
+        int ret = vm_state_load_ram(&l->state, l->op.machine, l->op.job, l->op.err);
+
+        if (ret < 0) {
+                torn_erase(&l->op);
+                advise(l, "RAM is lost, the disks are as before: system_reset, or loadvm of "
+                          "another snapshot");
+                return ret;
+        }
+        ret = goto_disks(l);
+        if (ret < 0) {
+                advise(l, l->op.disks.count > 1 ? "disks may be of two moments: repeat the loadvm"
+                                                : "RAM is lost: repeat the loadvm, or "
+                                                  "system_reset");
+                return ret;
+        }
+        ret = device_states_apply(l->op.machine, &l->state.devices, l->op.err);
+        if (ret == 0)
+                ret = torn_erase(&l->op);
+        if (ret < 0) {
+                advise(l, "the disks have gone back: repeat the loadvm");
+                return ret;
+        }
+        machine_set_clock_nsec(l->op.machine, l->state.header.clock_nsec);
+        return 0;
+}
+
+static int loadvm(struct loadvm *l, const struct vm_snapshot_options *options)
+{
+        struct machine *m = l->op.machine;
+        uint64_t pause_nsec;
+        int ret = prepare(l, options);
+
+        if (ret < 0)
+                return ret;
+        job_set(&l->op.job->total_bytes, machine_memory(m)->ram_bytes);
+        ret = machine_pause(m, RUN_STATE_RESTORE_VM, l->op.err);
+        if (ret < 0) {
+                struct hvb_error first = *l->op.err;
+
+                torn_erase(&l->op);
+                *l->op.err = first;
+                return ret;
+        }
+        ret = change(l);
+        if (ret == 0) {
+                machine_resume(m, &pause_nsec);
+                job_set(&l->op.job->pause_nsec, pause_nsec);
+        }
+        return ret;
+}
+
+int vm_loadvm(struct machine *m, const struct vm_snapshot_options *options, struct vm_job *job,
+              struct hvb_error *err)
+{
+        struct loadvm l = { .tag = options->tag };
+        int ret;
+
+        if (options->tag == NULL)
+                return error_set(err, -EINVAL, "loadvm needs the tag of a snapshot");
+        ret = vm_op_begin(&l.op, m, options, options->tag, job, err);
+        if (ret == 0)
+                ret = loadvm(&l, options);
+        vm_state_close(&l.state);
+        vm_op_end(&l.op);
+        return ret;
+}

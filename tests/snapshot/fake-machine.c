@@ -1,0 +1,617 @@
+/*
+ * fake-machine.c - a machine without KVM.
+ *
+ * The guest thread and pauses: running is under the lock; the guest takes a step only while
+ * it is set, and says so in stepping, so that a pause waits for the step in hand.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "snapshot/fake-machine.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <pthread.h>
+#include <string.h>
+#include <zlib.h>
+
+#include "host/error.h"
+
+enum { WRITES_IN_FLIGHT = 8, ZERO_EVERY = 5 };
+
+#define DISK_BYTES (UINT64_C(4) << 20)
+#define BLOCK_COUNT (DISK_BYTES / FAKE_BLOCK_BYTES)
+
+struct fake_vcpu {
+        struct device device;
+        struct machine *machine;
+        uint64_t step;                  /* vcpu 0: n; others: a constant of theirs */
+        int fail_apply;
+};
+
+/* A device with requests in flight: one for all disks. */
+struct fake_blk {
+        struct device device;
+        struct machine *machine;
+};
+
+struct write {
+        struct machine *machine;
+        struct drive_op *op;
+        unsigned disk;
+        uint64_t block;
+        uint64_t bytes[FAKE_BLOCK_BYTES / 8];
+        struct iovec iov;
+        bool busy;                      /* under the lock */
+};
+
+struct machine {
+        struct guest_memory memory;
+        struct machine_disk disks[FAKE_MAX_DISKS];
+        char ids[FAKE_MAX_DISKS][16];
+        unsigned disk_count;
+        struct fake_vcpu vcpus[FAKE_VCPUS];
+        struct fake_blk blk;
+        struct device *devices[FAKE_VCPUS + 1];
+        struct write writes[WRITES_IN_FLIGHT];
+        pthread_t guest;
+        char *failure;
+        uint64_t clock_nsec;
+
+        pthread_mutex_t lock;           /* of all below */
+        pthread_cond_t changed;
+        enum run_state state;
+        enum run_state before;
+        bool paused;
+        bool running;
+        bool stepping;
+        bool quitting;
+        gint64 paused_at;
+};
+
+/* ---- What step n does --------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t n)
+{
+        n = (n ^ n >> 31) * UINT64_C(0x9e3779b97f4a7c15);
+        return n ^ n >> 29;
+}
+
+static uint64_t page_of(const struct machine *m, uint64_t n)
+{
+        uint64_t pages = m->memory.ram_bytes / GUEST_PAGE_BYTES;
+
+        /* Not all of RAM is in use. */
+        return mix(n) % (pages / 2);
+}
+
+static uint64_t page_fill(uint64_t n)
+{
+        return n % ZERO_EVERY == 0 ? 0 : n;
+}
+
+static unsigned disk_of(const struct machine *m, uint64_t n)
+{
+        return (unsigned) (n % m->disk_count);
+}
+
+static uint64_t block_of(uint64_t n)
+{
+        return mix(n * 3 + 1) % BLOCK_COUNT;
+}
+
+static void fill(uint64_t *words, size_t bytes, uint64_t value)
+{
+        for (size_t i = 0; i < bytes / 8; i++)
+                words[i] = value;
+}
+
+static bool is_filled(const uint64_t *words, size_t bytes, uint64_t value)
+{
+        for (size_t i = 0; i < bytes / 8; i++)
+                if (words[i] != value)
+                        return false;
+        return true;
+}
+
+/* ---- The guest ---------------------------------------------------------------------- */
+
+static void write_done(struct drive_op *op)
+{
+        struct write *w = op->opaque;
+        struct machine *m = w->machine;
+
+        g_assert_cmpint(op->result, ==, 0);
+        pthread_mutex_lock(&m->lock);
+        w->busy = false;
+        pthread_cond_broadcast(&m->changed);
+        pthread_mutex_unlock(&m->lock);
+}
+
+static int call_write(struct drive *drive, void *opaque)
+{
+        struct write *w = opaque;
+
+        if (w->op == NULL) {
+                w->op = drive_op_new(drive);
+                w->op->done = write_done;
+                w->op->opaque = w;
+        }
+        w->iov = (struct iovec) { w->bytes, sizeof(w->bytes) };
+        drive_op_pwritev(w->op, w->block * FAKE_BLOCK_BYTES, &w->iov, 1, 0);
+        return 0;
+}
+
+/* An idle write while no other is on its way to the same block; under the lock.  A write
+ * stays with the disk that uses it first. */
+static struct write *find_write(struct machine *m, unsigned disk, uint64_t block)
+{
+        struct write *idle = NULL;
+
+        for (unsigned i = 0; i < WRITES_IN_FLIGHT; i++) {
+                struct write *w = &m->writes[i];
+
+                if (!w->busy && idle == NULL && (w->op == NULL || w->disk == disk))
+                        idle = w;
+                if (w->busy && w->disk == disk && w->block == block)
+                        return NULL;
+        }
+        return idle;
+}
+
+static void disk_step(struct machine *m, uint64_t n)
+{
+        unsigned disk = disk_of(m, n);
+        uint64_t block = block_of(n);
+        struct write *w;
+
+        if (m->disks[disk].read_only)
+                return;
+        pthread_mutex_lock(&m->lock);
+        while ((w = find_write(m, disk, block)) == NULL)
+                pthread_cond_wait(&m->changed, &m->lock);
+        w->busy = true;
+        w->disk = disk;
+        w->block = block;
+        pthread_mutex_unlock(&m->lock);
+        fill(w->bytes, sizeof(w->bytes), n);
+        drive_thread_call(m->disks[disk].thread, call_write, w);
+}
+
+static void *guest_main(void *opaque)
+{
+        struct machine *m = opaque;
+
+        pthread_mutex_lock(&m->lock);
+        while (!m->quitting) {
+                uint64_t n;
+
+                if (!m->running) {
+                        pthread_cond_wait(&m->changed, &m->lock);
+                        continue;
+                }
+                m->stepping = true;
+                n = m->vcpus[0].step + 1;
+                pthread_mutex_unlock(&m->lock);
+
+                fill((uint64_t *) (void *) (m->memory.ram + page_of(m, n) * GUEST_PAGE_BYTES),
+                     GUEST_PAGE_BYTES, page_fill(n));
+                disk_step(m, n);
+
+                pthread_mutex_lock(&m->lock);
+                m->vcpus[0].step = n;
+                m->clock_nsec += 1000;
+                m->stepping = false;
+                pthread_cond_broadcast(&m->changed);
+        }
+        pthread_mutex_unlock(&m->lock);
+        return NULL;
+}
+
+/* ---- Devices ------------------------------------------------------------------------ */
+
+static int vcpu_save(struct device *device, struct state_writer *w, struct hvb_error *err)
+{
+        struct fake_vcpu *vcpu = (struct fake_vcpu *) device;
+
+        (void) err;
+        state_put_u64(w, vcpu->step);
+        state_put_bytes(w, "registers", 9);
+        return 0;
+}
+
+static int vcpu_load(struct device *device, struct state_reader *r, uint32_t version, bool apply,
+                     struct hvb_error *err)
+{
+        struct fake_vcpu *vcpu = (struct fake_vcpu *) device;
+        uint64_t step = state_get_u64(r);
+        char bytes[9];
+
+        g_assert_cmpuint(version, ==, 3);
+        state_get_bytes(r, bytes, sizeof(bytes));
+        if (memcmp(bytes, "registers", 9) != 0)
+                return error_set(err, -EINVAL, "no registers");
+        if (!apply)
+                return state_reader_end(r);
+        if (vcpu->fail_apply < 0)
+                return vcpu->fail_apply;
+        vcpu->step = step;
+        return 0;
+}
+
+static const struct device_ops vcpu_ops = {
+        .name = "vcpu",
+        .state_version = 3,
+        .state_oldest = 3,
+        .save = vcpu_save,
+        .load = vcpu_load,
+};
+
+static void blk_quiesce(struct device *device)
+{
+        struct machine *m = ((struct fake_blk *) device)->machine;
+
+        pthread_mutex_lock(&m->lock);
+        for (unsigned i = 0; i < WRITES_IN_FLIGHT; i++)
+                while (m->writes[i].busy)
+                        pthread_cond_wait(&m->changed, &m->lock);
+        pthread_mutex_unlock(&m->lock);
+}
+
+/* Nothing in flight, nothing to save: an empty section. */
+static int blk_save(struct device *device, struct state_writer *w, struct hvb_error *err)
+{
+        struct fake_blk *blk = (struct fake_blk *) device;
+
+        (void) w;
+        (void) err;
+        for (unsigned i = 0; i < WRITES_IN_FLIGHT; i++)
+                g_assert_false(blk->machine->writes[i].busy);
+        return 0;
+}
+
+static int blk_load(struct device *device, struct state_reader *r, uint32_t version, bool apply,
+                    struct hvb_error *err)
+{
+        (void) device;
+        (void) version;
+        (void) apply;
+        (void) err;
+        return state_reader_end(r);
+}
+
+static const struct device_ops blk_ops = {
+        .name = "virtio-blk",
+        .state_version = 2,
+        .state_oldest = 1,
+        .quiesce = blk_quiesce,
+        .save = blk_save,
+        .load = blk_load,
+};
+
+/* ---- vm/machine.h ------------------------------------------------------------------- */
+
+static void stop_guest(struct machine *m)
+{
+        m->running = false;
+        while (m->stepping)
+                pthread_cond_wait(&m->changed, &m->lock);
+}
+
+int machine_pause(struct machine *m, enum run_state during, struct hvb_error *err)
+{
+        pthread_mutex_lock(&m->lock);
+        if (m->paused) {
+                pthread_mutex_unlock(&m->lock);
+                return error_set(err, -EBUSY, "the machine is paused by another");
+        }
+        m->paused = true;
+        m->before = m->state;
+        m->state = during;
+        m->paused_at = g_get_monotonic_time();
+        stop_guest(m);
+        pthread_mutex_unlock(&m->lock);
+        m->blk.device.ops->quiesce(&m->blk.device);
+        return 0;
+}
+
+static void end_pause(struct machine *m, enum run_state state)
+{
+        g_assert_true(m->paused);
+        m->paused = false;
+        m->state = state;
+        m->running = state == RUN_STATE_RUNNING;
+        pthread_cond_broadcast(&m->changed);
+}
+
+void machine_resume(struct machine *m, uint64_t *ret_pause_nsec)
+{
+        pthread_mutex_lock(&m->lock);
+        *ret_pause_nsec = (uint64_t) (g_get_monotonic_time() - m->paused_at) * 1000;
+        end_pause(m, m->before == RUN_STATE_INTERNAL_ERROR ? RUN_STATE_PAUSED : m->before);
+        g_clear_pointer(&m->failure, g_free);
+        pthread_mutex_unlock(&m->lock);
+}
+
+void machine_fail(struct machine *m, const char *text)
+{
+        pthread_mutex_lock(&m->lock);
+        end_pause(m, RUN_STATE_INTERNAL_ERROR);
+        g_free(m->failure);
+        m->failure = g_strdup(text);
+        pthread_mutex_unlock(&m->lock);
+}
+
+enum run_state machine_run_state(struct machine *m)
+{
+        enum run_state state;
+
+        pthread_mutex_lock(&m->lock);
+        state = m->state;
+        pthread_mutex_unlock(&m->lock);
+        return state;
+}
+
+struct guest_memory *machine_memory(struct machine *m)
+{
+        return &m->memory;
+}
+
+unsigned machine_cpu_count(struct machine *m)
+{
+        (void) m;
+        return FAKE_VCPUS;
+}
+
+struct device *const *machine_devices(struct machine *m, unsigned *ret_count)
+{
+        *ret_count = G_N_ELEMENTS(m->devices);
+        return m->devices;
+}
+
+struct machine_disk *machine_disks(struct machine *m, unsigned *ret_count)
+{
+        *ret_count = m->disk_count;
+        return m->disks;
+}
+
+uint64_t machine_clock_nsec(struct machine *m)
+{
+        return m->clock_nsec;
+}
+
+void machine_set_clock_nsec(struct machine *m, uint64_t nsec)
+{
+        m->clock_nsec = nsec;
+}
+
+/* ---- Life --------------------------------------------------------------------------- */
+
+static void open_disk(struct machine *m, unsigned i, const struct fake_disk_options *how)
+{
+        struct drive_options options = {
+                .format = how->format != NULL ? how->format : "qcow2",
+                .flags = how->read_only ? 0 : HVB_OPEN_RDWR,
+        };
+        struct machine_disk *disk = &m->disks[i];
+        struct hvb_error err = ERROR_INIT;
+
+        g_snprintf(m->ids[i], sizeof(m->ids[i]), "virtio%u", i);
+        *disk = (struct machine_disk) {
+                .id = m->ids[i],
+                .path = how->path,
+                .format = options.format,
+                .read_only = how->read_only,
+        };
+        if (drive_thread_open(how->path, &options, &disk->thread, &err) < 0)
+                g_error("%s", err.text);
+}
+
+struct machine *fake_new(uint64_t ram_bytes, const struct fake_disk_options *disks,
+                         unsigned disk_count)
+{
+        struct machine *m = g_new0(struct machine, 1);
+        struct hvb_error err = ERROR_INIT;
+
+        if (guest_memory_init(&m->memory, ram_bytes, true, &err) < 0)
+                g_error("%s", err.text);
+        pthread_mutex_init(&m->lock, NULL);
+        pthread_cond_init(&m->changed, NULL);
+        m->disk_count = disk_count;
+        for (unsigned i = 0; i < disk_count; i++)
+                open_disk(m, i, &disks[i]);
+        for (unsigned i = 0; i < FAKE_VCPUS; i++) {
+                m->vcpus[i] = (struct fake_vcpu) {
+                        .device = { &vcpu_ops, i }, .machine = m, .step = 1000 * i,
+                };
+                m->devices[i] = &m->vcpus[i].device;
+        }
+        m->blk = (struct fake_blk) { .device = { &blk_ops, 0 }, .machine = m };
+        m->devices[FAKE_VCPUS] = &m->blk.device;
+        for (unsigned i = 0; i < WRITES_IN_FLIGHT; i++)
+                m->writes[i].machine = m;
+        pthread_create(&m->guest, NULL, guest_main, m);
+        return m;
+}
+
+void fake_free(struct machine *m)
+{
+        fake_stop(m);
+        pthread_mutex_lock(&m->lock);
+        m->quitting = true;
+        pthread_cond_broadcast(&m->changed);
+        pthread_mutex_unlock(&m->lock);
+        pthread_join(m->guest, NULL);
+        for (unsigned i = 0; i < WRITES_IN_FLIGHT; i++)
+                drive_op_free(m->writes[i].op);
+        for (unsigned i = 0; i < m->disk_count; i++)
+                g_assert_cmpint(drive_thread_close(m->disks[i].thread, NULL), ==, 0);
+        guest_memory_clear(&m->memory);
+        pthread_cond_destroy(&m->changed);
+        pthread_mutex_destroy(&m->lock);
+        g_free(m->failure);
+        g_free(m);
+}
+
+void fake_cont(struct machine *m)
+{
+        pthread_mutex_lock(&m->lock);
+        m->state = RUN_STATE_RUNNING;
+        m->running = true;
+        pthread_cond_broadcast(&m->changed);
+        pthread_mutex_unlock(&m->lock);
+}
+
+void fake_stop(struct machine *m)
+{
+        pthread_mutex_lock(&m->lock);
+        if (m->state == RUN_STATE_RUNNING)
+                m->state = RUN_STATE_PAUSED;
+        stop_guest(m);
+        pthread_mutex_unlock(&m->lock);
+        blk_quiesce(&m->blk.device);
+}
+
+uint64_t fake_step(struct machine *m)
+{
+        uint64_t step;
+
+        pthread_mutex_lock(&m->lock);
+        step = m->vcpus[0].step;
+        pthread_mutex_unlock(&m->lock);
+        return step;
+}
+
+void fake_run_steps(struct machine *m, uint64_t steps)
+{
+        uint64_t end = fake_step(m) + steps;
+
+        fake_cont(m);
+        pthread_mutex_lock(&m->lock);
+        while (m->vcpus[0].step < end)
+                pthread_cond_wait(&m->changed, &m->lock);
+        pthread_mutex_unlock(&m->lock);
+}
+
+const char *fake_failure(struct machine *m)
+{
+        return m->failure;
+}
+
+void fake_fail_apply(struct machine *m, int error)
+{
+        m->vcpus[1].fail_apply = error;
+}
+
+/* ---- What must be there ------------------------------------------------------------- */
+
+struct reading {
+        unsigned busy;
+        pthread_mutex_t lock;
+        pthread_cond_t done;
+        struct drive_op *op;
+        struct iovec iov;
+};
+
+static void reading_done(struct drive_op *op)
+{
+        struct reading *r = op->opaque;
+
+        pthread_mutex_lock(&r->lock);
+        r->busy = 0;
+        pthread_cond_signal(&r->done);
+        pthread_mutex_unlock(&r->lock);
+}
+
+static int call_read(struct drive *drive, void *opaque)
+{
+        struct reading *r = opaque;
+
+        r->op = drive_op_new(drive);
+        r->op->done = reading_done;
+        r->op->opaque = r;
+        drive_op_preadv(r->op, 0, &r->iov, 1, 0);
+        return 0;
+}
+
+static uint64_t *read_disk(struct machine *m, unsigned i)
+{
+        uint64_t *bytes = g_malloc(DISK_BYTES);
+        struct reading r = {
+                .busy = 1,
+                .lock = PTHREAD_MUTEX_INITIALIZER,
+                .done = PTHREAD_COND_INITIALIZER,
+                .iov = { bytes, DISK_BYTES },
+        };
+
+        drive_thread_call(m->disks[i].thread, call_read, &r);
+        pthread_mutex_lock(&r.lock);
+        while (r.busy)
+                pthread_cond_wait(&r.done, &r.lock);
+        pthread_mutex_unlock(&r.lock);
+        g_assert_cmpint(r.op->result, ==, 0);
+        drive_op_free(r.op);
+        return bytes;
+}
+
+bool fake_disk_is_at(struct machine *m, unsigned i, uint64_t step)
+{
+        g_autofree uint64_t *expected = g_new0(uint64_t, BLOCK_COUNT);
+        g_autofree uint64_t *bytes = read_disk(m, i);
+
+        for (uint64_t n = 1; n <= step; n++)
+                if (disk_of(m, n) == i)
+                        expected[block_of(n)] = n;
+        for (uint64_t block = 0; block < BLOCK_COUNT; block++) {
+                const uint64_t *words = bytes + block * FAKE_BLOCK_BYTES / 8;
+
+                if (!is_filled(words, FAKE_BLOCK_BYTES, expected[block])) {
+                        g_test_message("virtio%u, block %" G_GUINT64_FORMAT ": %" G_GUINT64_FORMAT
+                                       ", expected %" G_GUINT64_FORMAT " at step %"
+                                       G_GUINT64_FORMAT, i, block, words[0], expected[block],
+                                       step);
+                        return false;
+                }
+        }
+        return true;
+}
+
+static bool ram_is_at(struct machine *m, uint64_t step)
+{
+        uint64_t pages = m->memory.ram_bytes / GUEST_PAGE_BYTES;
+        g_autofree uint64_t *expected = g_new0(uint64_t, pages);
+
+        for (uint64_t n = 1; n <= step; n++)
+                expected[page_of(m, n)] = page_fill(n);
+        for (uint64_t page = 0; page < pages; page++) {
+                const uint64_t *words =
+                        (const uint64_t *) (const void *) (m->memory.ram + page *
+                                                           GUEST_PAGE_BYTES);
+
+                if (!is_filled(words, GUEST_PAGE_BYTES, expected[page])) {
+                        g_test_message("page %" G_GUINT64_FORMAT ": %" G_GUINT64_FORMAT
+                                       ", expected %" G_GUINT64_FORMAT " at step %"
+                                       G_GUINT64_FORMAT, page, words[0], expected[page], step);
+                        return false;
+                }
+        }
+        return true;
+}
+
+bool fake_verify(struct machine *m)
+{
+        uint64_t step = m->vcpus[0].step;
+
+        for (unsigned i = 0; i < m->disk_count; i++)
+                if (!m->disks[i].read_only && !fake_disk_is_at(m, i, step))
+                        return false;
+        return m->vcpus[1].step == 1000 && ram_is_at(m, step);
+}
+
+uint32_t fake_sum(struct machine *m)
+{
+        uint32_t sum = (uint32_t) crc32_z(0, m->memory.ram, m->memory.ram_bytes);
+
+        sum = (uint32_t) crc32_z(sum, (const uint8_t *) &m->vcpus[0].step, 8);
+        sum = (uint32_t) crc32_z(sum, (const uint8_t *) &m->vcpus[1].step, 8);
+        return (uint32_t) crc32_z(sum, (const uint8_t *) &m->clock_nsec, 8);
+}
