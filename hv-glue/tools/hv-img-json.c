@@ -10,37 +10,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "host/json-escape.h"
 #include "hv-img.h"
 
 static void print_escaped(const char *text)
 {
-        putchar('"');
-        while (*text != '\0') {
-                gunichar c = g_utf8_get_char_validated(text, -1);
+        g_autoptr(GString) escaped = g_string_new(NULL);
 
-                if (c == (gunichar) -1 || c == (gunichar) -2) {
-                        printf("\\uFFFD");
-                        text++;
-                        continue;
-                }
-                text = g_utf8_next_char(text);
-                if (c == '"' || c == '\\')
-                        printf("\\%c", (char) c);
-                else if (c == '\n')
-                        printf("\\n");
-                else if (c == '\r')
-                        printf("\\r");
-                else if (c == '\t')
-                        printf("\\t");
-                else if (c >= 0x10000)
-                        printf("\\u%04X\\u%04X", 0xd800 + ((c - 0x10000) >> 10),
-                               0xdc00 + ((c - 0x10000) & 0x3ff));
-                else if (c < ' ' || c > '~')
-                        printf("\\u%04X", c);
-                else
-                        putchar(c);
-        }
-        putchar('"');
+        json_escape_append(escaped, text);
+        fputs(escaped->str, stdout);
 }
 
 /* The comma after the item before, the indentation, the key. */
