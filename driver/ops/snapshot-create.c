@@ -173,10 +173,12 @@ static int count_overflow(const struct image *img, const struct hvb_snapshot_inf
 
 static int read_replaced(struct snapshot_create *s, struct image *img)
 {
-        const struct snapshot *old = &img->snapshots[MAX(s->replaced, 0)];
+        const struct snapshot *old;
 
-        return s->replaced < 0 ? 0
-                : l1_read(&s->io, img, old->l1_offset, old->l1_entries, &s->old_l1);
+        if (s->replaced < 0)
+                return 0;
+        old = &img->snapshots[s->replaced];
+        return l1_read(&s->io, img, old->l1_offset, old->l1_entries, &s->old_l1);
 }
 
 /* From 2 to 5, or back. */
