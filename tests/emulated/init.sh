@@ -49,13 +49,21 @@ else
 fi
 
 # What it left running, which would hold the pipes open.
-killall5 -9
+for process in /proc/[0-9]*; do
+        [ "$(readlink "$process/root")" != /mnt ] || kill -9 "${process#/proc/}"
+done
 wait
 
 if [ -s output.list ]; then
-        tar -c -T output.list >/dev/vport0p3 || status=125
+        set --
+        while read -r path; do
+                set -- "$@" "$path"
+        done <output.list
+        tar -c -f /dev/vport0p3 "$@" || status=125
 fi
 cd /
-umount /mnt
+# In reverse order; the root itself is busy, and of no interest any more.
+umount -a -t ext4 2>/dev/null
+sync
 echo "$status" >/dev/vport0p4
 poweroff -f
