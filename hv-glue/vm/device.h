@@ -1,8 +1,9 @@
 /*
  * device.h - what every part of a machine that has state can do.
  *
- * Devices, and as devices too: each vcpu, the interrupt controllers, the timer, the clock.  A device file defines one
- * const struct device_ops with designated initialisers and embeds struct device.
+ * Devices, and as devices too: each vcpu, the interrupt controllers, the timer, the
+ * clock.  A device file defines one const struct device_ops with designated
+ * initialisers and embeds struct device.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,18 +27,25 @@ struct device_ops {
         void (*reset)(struct device *device);
 
         /*
-         * Vcpus are stopped.  quiesce starts no new guest request from now on and returns when those in flight are
-         * finished, their results in guest memory and their interrupts raised; resume looks at the queues again.  NULL: nothing in flight ever.
+         * Vcpus are stopped.  quiesce starts no new guest request from now on and returns
+         * when those in flight are finished, their results in guest memory and their
+         * interrupts raised; resume looks at the queues again.  NULL: nothing in flight
+         * ever.
          */
         void (*quiesce)(struct device *device);
         void (*resume)(struct device *device);
 
-        /* The device is quiet.  save may fail only where the kernel refuses (-errno). */
+        /*
+         * The device is quiet.  save may fail only where the kernel refuses, or where what
+         * the device waits for cannot be saved (-errno).
+         */
         int (*save)(struct device *device, struct state_writer *w, struct hvb_error *err);
         /*
-         * Called twice with the same untrusted bytes: with apply false it judges every field, and that they fit this machine, and
-         * changes nothing; with apply true it takes them over.  version is between state_oldest and state_version.
-         * -EINVAL: not a state of such a device; -ENOTSUP: this machine cannot (CPU features, TSC frequency).
+         * Called twice with the same untrusted bytes: with apply false it judges every
+         * field, and that they fit this machine, and changes nothing; with apply true it
+         * takes them over, guest memory being the loaded one already.  version is between
+         * state_oldest and state_version.  -EINVAL: not a state of such a device; -ENOTSUP:
+         * this machine cannot (CPU features, TSC frequency).
          */
         int (*load)(struct device *device, struct state_reader *r, uint32_t version, bool apply,
                     struct hvb_error *err);
@@ -46,7 +54,7 @@ struct device_ops {
 
 struct device {
         const struct device_ops *ops;
-        unsigned instance;              /* among those of its name, from 0: vcpu index, disk index */
+        unsigned instance;              /* among those of its name, from 0 */
 };
 
 #endif

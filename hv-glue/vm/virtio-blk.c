@@ -459,11 +459,6 @@ static int device_load(struct device *device, struct state_reader *r, uint32_t v
         return 0;
 }
 
-static void device_free(struct device *device)
-{
-        virtio_blk_free(blk_of_device(device));
-}
-
 static const struct device_ops device_ops = {
         .name = "virtio-blk",
         .state_version = STATE_VERSION,
@@ -473,7 +468,6 @@ static const struct device_ops device_ops = {
         .resume = device_resume,
         .save = device_save,
         .load = device_load,
-        .free = device_free,
 };
 
 struct device *virtio_blk_device(struct virtio_blk *blk)

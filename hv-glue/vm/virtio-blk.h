@@ -25,6 +25,8 @@
 
 struct virtio_blk;
 
+enum { VIRTIO_BLK_SERIAL_MAX = 20 };    /* bytes */
+
 /* What to do about a failed request. */
 enum disk_error_policy {
         DISK_ERROR_ENOSPC,              /* stop when there is no space, else report */

@@ -143,8 +143,10 @@ static uint32_t read_register(const struct virtio_mmio *mmio, uint64_t features,
         }
 }
 
-void virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, void *bytes, unsigned count)
+void virtio_mmio_read(void *opaque, uint64_t offset, void *bytes, unsigned count)
 {
+        struct virtio_mmio *mmio = opaque;
+
         memset(bytes, 0, count);
         pthread_mutex_lock(&mmio->lock);
         if (offset >= VIRTIO_MMIO_CONFIG) {
@@ -301,9 +303,10 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
         }
 }
 
-void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, const void *bytes,
-                       unsigned count)
+void virtio_mmio_write(void *opaque, uint64_t offset, const void *bytes, unsigned count)
 {
+        struct virtio_mmio *mmio = opaque;
+
         pthread_mutex_lock(&mmio->lock);
         if (offset >= VIRTIO_MMIO_CONFIG) {
                 mmio->ops->write_config(mmio, offset - VIRTIO_MMIO_CONFIG, bytes, count);

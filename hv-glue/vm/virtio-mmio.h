@@ -68,10 +68,10 @@ int virtio_mmio_init(struct virtio_mmio *mmio, const struct virtio_ops *ops,
                      const struct guest_memory *mem, uint32_t queue_size_max);
 void virtio_mmio_clear(struct virtio_mmio *mmio);
 
-/* The guest's accesses, count 1, 2, 4 or 8 bytes.  From a vcpu's thread, lock not held. */
-void virtio_mmio_read(struct virtio_mmio *mmio, uint64_t offset, void *bytes, unsigned count);
-void virtio_mmio_write(struct virtio_mmio *mmio, uint64_t offset, const void *bytes,
-                       unsigned count);
+/* The guest's accesses, count 1, 2, 4 or 8 bytes; opaque is the struct virtio_mmio.  From a
+ * vcpu's thread, lock not held. */
+void virtio_mmio_read(void *opaque, uint64_t offset, void *bytes, unsigned count);
+void virtio_mmio_write(void *opaque, uint64_t offset, const void *bytes, unsigned count);
 
 /* ---- For the device; with the lock ---- */
 

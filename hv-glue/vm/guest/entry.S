@@ -1,0 +1,52 @@
+/*
+ * entry.S - where the built-in guest begins, and where its interrupts arrive.
+ *
+ * Entered in 64-bit mode, memory mapped one to one, RSI = boot_params.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+        .section .text.entry, "ax"
+        .globl  guest_entry
+guest_entry:
+        lea     stack_end(%rip), %rsp
+        xor     %ebp, %ebp
+        mov     %rsi, %rdi
+        call    guest_main
+1:      hlt
+        jmp     1b
+
+        .text
+/* The disk's interrupt: the C part acknowledges it. */
+        .globl  interrupt_disk
+interrupt_disk:
+        push    %rax
+        push    %rcx
+        push    %rdx
+        push    %rsi
+        push    %rdi
+        push    %r8
+        push    %r9
+        push    %r10
+        push    %r11
+        cld
+        call    disk_interrupted
+        pop     %r11
+        pop     %r10
+        pop     %r9
+        pop     %r8
+        pop     %rdi
+        pop     %rsi
+        pop     %rdx
+        pop     %rcx
+        pop     %rax
+        iretq
+
+/* Anything else is a bug of ours: say so and power off. */
+        .globl  interrupt_other
+interrupt_other:
+        call    guest_crashed
+
+        .bss
+        .balign 16
+        .skip   16384
+stack_end:
