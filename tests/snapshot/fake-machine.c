@@ -16,7 +16,7 @@
 
 #include "host/error.h"
 
-enum { WRITES_IN_FLIGHT = 8, ZERO_EVERY = 5 };
+enum { WRITES_IN_FLIGHT = 8, ZERO_EVERY = 5, LOCK_PATIENCE_SECONDS = 20 };
 
 #define DISK_BYTES (UINT64_C(4) << 20)
 #define BLOCK_COUNT (DISK_BYTES / FAKE_BLOCK_BYTES)
@@ -65,6 +65,7 @@ struct machine {
         bool running;
         bool stepping;
         bool quitting;
+        uint64_t stop_at;               /* the guest stops by itself there; 0: nowhere */
         gint64 paused_at;
 };
 
@@ -201,6 +202,8 @@ static void *guest_main(void *opaque)
                 m->vcpus[0].step = n;
                 m->clock_nsec += 1000;
                 m->stepping = false;
+                if (n == m->stop_at)
+                        m->running = false;
                 pthread_cond_broadcast(&m->changed);
         }
         pthread_mutex_unlock(&m->lock);
@@ -386,6 +389,22 @@ void machine_set_clock_nsec(struct machine *m, uint64_t nsec)
 
 /* ---- Life --------------------------------------------------------------------------- */
 
+/* The kernel takes a ring down, and with it the locks of its files, some time after it has
+ * reported the death of a process. */
+static int open_patiently(const char *path, const struct drive_options *options,
+                          struct drive_thread **ret_thread, struct hvb_error *err)
+{
+        gint64 until = g_get_monotonic_time() + LOCK_PATIENCE_SECONDS * G_TIME_SPAN_SECOND;
+        int ret;
+
+        do {
+                ret = drive_thread_open(path, options, ret_thread, err);
+                if (ret == -EAGAIN)
+                        g_usleep(1000);
+        } while (ret == -EAGAIN && g_get_monotonic_time() < until);
+        return ret;
+}
+
 static void open_disk(struct machine *m, unsigned i, const struct fake_disk_options *how)
 {
         struct drive_options options = {
@@ -402,7 +421,7 @@ static void open_disk(struct machine *m, unsigned i, const struct fake_disk_opti
                 .format = options.format,
                 .read_only = how->read_only,
         };
-        if (drive_thread_open(how->path, &options, &disk->thread, &err) < 0)
+        if (open_patiently(how->path, &options, &disk->thread, &err) < 0)
                 g_error("%s", err.text);
 }
 
@@ -461,14 +480,24 @@ void fake_cont(struct machine *m)
         pthread_mutex_unlock(&m->lock);
 }
 
+static void start_flush(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        (void) opaque;
+        drive_driver(drive)->flush(drive_queue(drive), request);
+}
+
 void fake_stop(struct machine *m)
 {
+        struct drive_control flush = { .start = start_flush };
+
         pthread_mutex_lock(&m->lock);
         if (m->state == RUN_STATE_RUNNING)
                 m->state = RUN_STATE_PAUSED;
         stop_guest(m);
         pthread_mutex_unlock(&m->lock);
         blk_quiesce(&m->blk.device);
+        for (unsigned i = 0; i < m->disk_count; i++)
+                g_assert_cmpint(drive_thread_run(m->disks[i].thread, &flush), ==, 0);
 }
 
 uint64_t fake_step(struct machine *m)
@@ -490,6 +519,14 @@ void fake_run_steps(struct machine *m, uint64_t steps)
         while (m->vcpus[0].step < end)
                 pthread_cond_wait(&m->changed, &m->lock);
         pthread_mutex_unlock(&m->lock);
+}
+
+void fake_advance(struct machine *m, uint64_t steps)
+{
+        m->stop_at = fake_step(m) + steps;
+        fake_run_steps(m, steps);
+        fake_stop(m);
+        m->stop_at = 0;
 }
 
 const char *fake_failure(struct machine *m)

@@ -28,10 +28,12 @@ struct machine *fake_new(uint64_t ram_bytes, const struct fake_disk_options *dis
 void fake_free(struct machine *m);
 
 void fake_cont(struct machine *m);
-void fake_stop(struct machine *m);
+void fake_stop(struct machine *m);              /* and flushes the disks */
 uint64_t fake_step(struct machine *m);          /* n now */
 /* Runs until the guest is past so many more steps, then goes on. */
 void fake_run_steps(struct machine *m, uint64_t steps);
+/* Runs exactly so many and stops. */
+void fake_advance(struct machine *m, uint64_t steps);
 
 /* The guest must not run.  Every page and block against n; false and the first difference. */
 bool fake_verify(struct machine *m);

@@ -53,8 +53,7 @@ void bed_open(struct bed *b, unsigned disk_count, uint64_t ram_bytes)
                 make_image(b->paths[i]);
         }
         bed_machine_open(b);
-        fake_run_steps(b->m, FIRST_STEPS);
-        fake_stop(b->m);
+        fake_advance(b->m, FIRST_STEPS);
 }
 
 void bed_close(struct bed *b)

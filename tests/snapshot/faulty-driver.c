@@ -1,0 +1,132 @@
+/*
+ * faulty-driver.c - the driver's snapshot and VM-state members, one call of which fails.
+ *
+ * Calls come from several drives' threads.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "snapshot/faulty-driver.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <signal.h>
+#include <string.h>
+
+#include "host/drive.h"
+
+static struct {
+        gint fault;
+        gint nth;
+        gint calls;
+} plan;
+
+static const struct hvb_driver *real;
+static struct hvb_driver faulty;
+
+const struct hvb_driver *__real_drive_driver(const struct drive *drive);
+const struct hvb_driver *__wrap_drive_driver(const struct drive *drive);
+
+void faulty_set(enum fault fault, unsigned nth)
+{
+        g_atomic_int_set(&plan.fault, (gint) fault);
+        g_atomic_int_set(&plan.nth, (gint) nth);
+        g_atomic_int_set(&plan.calls, 0);
+}
+
+unsigned faulty_calls(void)
+{
+        return (unsigned) g_atomic_int_get(&plan.calls);
+}
+
+/* The one request that fails, and whom it would have told. */
+static void (*failed_complete)(struct hvb_request *request);
+
+static void complete_failed(struct hvb_request *request)
+{
+        request->complete = failed_complete;
+        request->result = -EIO;
+        request->complete(request);
+}
+
+/* True: the call is not to be made, its request fails as soon as what runs has ended. */
+static bool meets_fault(struct hvb_image *image, struct hvb_request *request)
+{
+        gint call = g_atomic_int_add(&plan.calls, 1) + 1;
+
+        if (call != g_atomic_int_get(&plan.nth))
+                return false;
+        if (g_atomic_int_get(&plan.fault) == FAULT_KILL)
+                raise(SIGKILL);
+        if (g_atomic_int_get(&plan.fault) != FAULT_ERROR)
+                return false;
+        failed_complete = request->complete;
+        request->complete = complete_failed;
+        real->drain(real->queue(image, 0), request);
+        return true;
+}
+
+static void faulty_create(struct hvb_image *image, struct hvb_request *request,
+                          struct hvb_snapshot_info *info, uint32_t flags, struct hvb_error *err)
+{
+        if (!meets_fault(image, request))
+                real->snapshot_create(image, request, info, flags, err);
+}
+
+static void faulty_goto(struct hvb_image *image, struct hvb_request *request, const char *id,
+                        const char *name, struct hvb_error *err)
+{
+        if (!meets_fault(image, request))
+                real->snapshot_goto(image, request, id, name, err);
+}
+
+static void faulty_delete(struct hvb_image *image, struct hvb_request *request, const char *id,
+                          const char *name, struct hvb_error *err)
+{
+        if (!meets_fault(image, request))
+                real->snapshot_delete(image, request, id, name, err);
+}
+
+static void faulty_choose(struct hvb_image *image, struct hvb_request *request, const char *id,
+                          const char *name, struct hvb_error *err)
+{
+        if (!meets_fault(image, request))
+                real->snapshot_load_vmstate(image, request, id, name, err);
+}
+
+static void faulty_save(struct hvb_image *image, struct hvb_request *request, uint64_t offset,
+                        const struct iovec *iov, unsigned iov_count)
+{
+        if (!meets_fault(image, request))
+                real->save_vmstate(image, request, offset, iov, iov_count);
+}
+
+static void faulty_load(struct hvb_image *image, struct hvb_request *request, uint64_t offset,
+                        const struct iovec *iov, unsigned iov_count)
+{
+        if (!meets_fault(image, request))
+                real->load_vmstate(image, request, offset, iov, iov_count);
+}
+
+static gpointer make_faulty(gpointer driver)
+{
+        real = driver;
+        memcpy(&faulty, real, MIN(sizeof(faulty), real->struct_bytes));
+        faulty.snapshot_create = faulty_create;
+        faulty.snapshot_goto = faulty_goto;
+        faulty.snapshot_delete = faulty_delete;
+        faulty.snapshot_load_vmstate = faulty_choose;
+        faulty.save_vmstate = faulty_save;
+        faulty.load_vmstate = faulty_load;
+        return NULL;
+}
+
+const struct hvb_driver *__wrap_drive_driver(const struct drive *drive)
+{
+        static GOnce once = G_ONCE_INIT;
+        const struct hvb_driver *driver = __real_drive_driver(drive);
+
+        if (strcmp(driver->format_name, "qcow2") != 0)
+                return driver;
+        g_once(&once, make_faulty, (gpointer) driver);
+        return &faulty;
+}

@@ -1,0 +1,26 @@
+/*
+ * faulty-driver.h - the driver's snapshot and VM-state members, one call of which fails or
+ * ends the process.
+ *
+ * A program that links this gets it between hv-glue and the plugin: the linker wraps
+ * drive_driver().
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TESTS_FAULTY_DRIVER_H
+#define TESTS_FAULTY_DRIVER_H
+
+#include <stdbool.h>
+
+enum fault {
+        FAULT_NONE,                     /* only counts */
+        FAULT_ERROR,                    /* the call is not made, -EIO comes back */
+        FAULT_KILL,                     /* the process is killed instead of the call */
+};
+
+/* Counts from now on; call number nth (from 1) meets the fault. */
+void faulty_set(enum fault fault, unsigned nth);
+/* Calls since faulty_set, all drives together. */
+unsigned faulty_calls(void);
+
+#endif
