@@ -100,11 +100,43 @@ static void faulty_save(struct hvb_image *image, struct hvb_request *request, ui
                 real->save_vmstate(image, request, offset, iov, iov_count);
 }
 
+static const struct fed_piece *fed_pieces;
+static unsigned fed_count;
+
+void faulty_feed(const struct fed_piece *pieces, unsigned count)
+{
+        fed_pieces = pieces;
+        fed_count = count;
+}
+
+static void feed(uint64_t offset, uint8_t *bytes, size_t count)
+{
+        memset(bytes, 0, count);
+        for (unsigned i = 0; i < fed_count; i++) {
+                const struct fed_piece *piece = &fed_pieces[i];
+                uint64_t begin = MAX(offset, piece->offset);
+                uint64_t end = MIN(offset + count, piece->offset + piece->count);
+
+                if (begin < end)
+                        memcpy(bytes + (begin - offset), piece->bytes + (begin - piece->offset),
+                               end - begin);
+        }
+}
+
 static void faulty_load(struct hvb_image *image, struct hvb_request *request, uint64_t offset,
                         const struct iovec *iov, unsigned iov_count)
 {
-        if (!meets_fault(image, request))
+        if (meets_fault(image, request))
+                return;
+        if (fed_count == 0) {
                 real->load_vmstate(image, request, offset, iov, iov_count);
+                return;
+        }
+        for (unsigned i = 0; i < iov_count; i++) {
+                feed(offset, iov[i].iov_base, iov[i].iov_len);
+                offset += iov[i].iov_len;
+        }
+        real->drain(real->queue(image, 0), request);
 }
 
 static gpointer make_faulty(gpointer driver)

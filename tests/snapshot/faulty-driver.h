@@ -10,7 +10,8 @@
 #ifndef TESTS_FAULTY_DRIVER_H
 #define TESTS_FAULTY_DRIVER_H
 
-#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 enum fault {
         FAULT_NONE,                     /* only counts */
@@ -22,5 +23,16 @@ enum fault {
 void faulty_set(enum fault fault, unsigned nth);
 /* Calls since faulty_set, all drives together. */
 unsigned faulty_calls(void);
+
+/* A piece of a VM state. */
+struct fed_piece {
+        uint64_t offset;
+        const uint8_t *bytes;
+        size_t count;
+};
+
+/* From now on load_vmstate reads these pieces with zeros around them, not the disk.  count 0: the
+ * disk again.  Borrowed; while nothing is in flight. */
+void faulty_feed(const struct fed_piece *pieces, unsigned count);
 
 #endif
