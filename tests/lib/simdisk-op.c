@@ -192,6 +192,8 @@ void sim_op_plan(struct simdisk *disk, struct io *io, struct sim_op *op)
         if (recorded(disk, op))
                 record(disk, op);
         disk->io_count++;
+        if (io->op == IO_READ)
+                disk->read_bytes += op->entry.length;
         trace(disk, &op->entry, op->raw_result);
 }
 

@@ -94,6 +94,7 @@ struct simdisk {
         GArray *moments;                /* of struct sim_moment; moment t happens at time t */
         uint64_t step;
         uint64_t io_count;              /* ever started */
+        uint64_t read_bytes;            /* ever asked for */
         uint64_t trace_hash;            /* of every start and completion, reads included */
         uint64_t changed_buffers;       /* writes whose buffers changed while in flight */
 };

@@ -45,20 +45,15 @@ static void on_complete(struct hvb_request *request)
         *(bool *)request->opaque = true;
 }
 
-struct call {
-        struct hvb_request *request;
-        bool ended;
-};
-
-static void call_begin(struct subject *s, struct call *c)
+void subject_call_begin(struct subject *s, struct subject_call *c)
 {
-        *c = (struct call){ .request = subject_request_new() };
+        *c = (struct subject_call){ .request = subject_request_new() };
         c->request->complete = on_complete;
         c->request->opaque = &c->ended;
         s->err = (struct hvb_error){ .struct_bytes = sizeof(s->err) };
 }
 
-static int call_end(struct subject *s, struct call *c)
+int subject_call_end(struct subject *s, struct subject_call *c)
 {
         int ret = 0;
 
@@ -99,15 +94,15 @@ static int open_with(struct subject *s, const struct operation *op,
                      const struct hvb_create_args *args)
 {
         struct request *r;
-        struct call c;
+        struct subject_call c;
         int ret;
 
-        call_begin(s, &c);
+        subject_call_begin(s, &c);
         r = request_begin(s->image, c.request, op);
         r->err = &s->err;
         r->create_args = args;
         request_start_task(r);
-        ret = call_end(s, &c);
+        ret = subject_call_end(s, &c);
         if (ret < 0)
                 subject_release(s);
         return ret;
@@ -130,12 +125,12 @@ int subject_create(struct subject *s, struct simdisk *disk, const struct hvb_cre
 
 int subject_close(struct subject *s)
 {
-        struct call c;
+        struct subject_call c;
         int ret;
 
-        call_begin(s, &c);
+        subject_call_begin(s, &c);
         s->driver->close(s->image, c.request, &s->err);
-        ret = call_end(s, &c);
+        ret = subject_call_end(s, &c);
         subject_release(s);
         return ret;
 }
@@ -151,57 +146,57 @@ void subject_release(struct subject *s)
 
 int subject_load_tmp(struct subject *s, const char *name)
 {
-        struct call c;
+        struct subject_call c;
 
-        call_begin(s, &c);
+        subject_call_begin(s, &c);
         s->driver->snapshot_load_tmp(s->image, c.request, NULL, name, &s->err);
-        return call_end(s, &c);
+        return subject_call_end(s, &c);
 }
 
 int subject_read(struct subject *s, uint64_t offset, void *buffer, size_t length)
 {
         struct iovec iov = { buffer, length };
-        struct call c;
+        struct subject_call c;
 
-        call_begin(s, &c);
+        subject_call_begin(s, &c);
         s->driver->preadv(s->queue, c.request, offset, &iov, 1, 0);
-        return call_end(s, &c);
+        return subject_call_end(s, &c);
 }
 
 int subject_load_vmstate(struct subject *s, uint64_t offset, void *buffer, size_t length)
 {
         struct iovec iov = { buffer, length };
-        struct call c;
+        struct subject_call c;
 
-        call_begin(s, &c);
+        subject_call_begin(s, &c);
         s->driver->load_vmstate(s->image, c.request, offset, &iov, 1);
-        return call_end(s, &c);
+        return subject_call_end(s, &c);
 }
 
 int subject_check(struct subject *s, struct hvb_check_result *ret_result)
 {
-        struct call c;
+        struct subject_call c;
 
-        call_begin(s, &c);
+        subject_call_begin(s, &c);
         *ret_result = (struct hvb_check_result){ .struct_bytes = sizeof(*ret_result) };
         s->driver->check(s->image, c.request, 0, ret_result, &s->err);
-        return call_end(s, &c);
+        return subject_call_end(s, &c);
 }
 
 int subject_inactivate(struct subject *s)
 {
-        struct call c;
+        struct subject_call c;
 
-        call_begin(s, &c);
+        subject_call_begin(s, &c);
         s->driver->inactivate(s->image, c.request, &s->err);
-        return call_end(s, &c);
+        return subject_call_end(s, &c);
 }
 
 int subject_activate(struct subject *s)
 {
-        struct call c;
+        struct subject_call c;
 
-        call_begin(s, &c);
+        subject_call_begin(s, &c);
         s->driver->activate(s->image, c.request, &s->err);
-        return call_end(s, &c);
+        return subject_call_end(s, &c);
 }

@@ -26,6 +26,19 @@ struct subject {
 /* One that is zeroed, of driver->request_bytes; free(3) it. */
 struct hvb_request *subject_request_new(void);
 
+/*
+ * One call of a member that is not below: begin, pass c->request to the member, end.  c stays
+ * where it is until then; other calls may begin and end meanwhile.  The end waits for the
+ * request's and returns its result; a request that waits for ever aborts.
+ */
+struct subject_call {
+        struct hvb_request *request;
+        bool ended;
+};
+
+void subject_call_begin(struct subject *s, struct subject_call *c);
+int subject_call_end(struct subject *s, struct subject_call *c);
+
 /* Formats file 0 and leaves the image closed. */
 int subject_create(struct subject *s, struct simdisk *disk, const struct hvb_create_args *args);
 int subject_open(struct subject *s, struct simdisk *disk, uint32_t flags);
