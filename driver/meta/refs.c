@@ -14,15 +14,28 @@
 #include "disk/refcount.h"
 #include "meta/refs.h"
 
-static int table_from_bytes(struct refs *refs, const uint8_t *bytes)
+/* The part of the table that the file has; what it only declares is zero, and not read. */
+static uint64_t table_bytes_in_file(struct image *img)
+{
+        const struct geometry *g = image_geometry(img);
+        int64_t length = io_file_length(&img->file);
+        uint64_t bytes = img->header.reftable_clusters * g->cluster_bytes;
+
+        if (length < 0 || (uint64_t)length <= img->header.reftable_offset)
+                return 0;
+        return u64_min(bytes, round_up((uint64_t)length - img->header.reftable_offset,
+                                       g->slice_bytes));
+}
+
+static int table_from_bytes(struct refs *refs, const uint8_t *bytes, uint64_t byte_count)
 {
         uint64_t i;
 
-        refs->table = g_try_new(uint64_t, refs->table_entries);
+        refs->table = g_try_new0(uint64_t, refs->table_entries);
         refs->dirty_sectors = g_try_new0(uint64_t, refs->table_entries / 4096 + 1);
         if (!refs->table || !refs->dirty_sectors)
                 return -ENOMEM;
-        for (i = 0; i < refs->table_entries; i++)
+        for (i = 0; i < byte_count / 8; i++)
                 refs->table[i] = be64_load(bytes + i * 8);
         return 0;
 }
@@ -30,20 +43,22 @@ static int table_from_bytes(struct refs *refs, const uint8_t *bytes)
 int refs_open(struct refs_io *s, struct image *img, struct hvb_error *err)
 {
         const struct geometry *g = image_geometry(img);
-        uint64_t bytes = img->header.reftable_clusters * g->cluster_bytes;
         struct refs *refs = &img->refs;
 
         CO_BEGIN(s);
-        *refs = (struct refs) { .table_entries = bytes / 8 };
+        *refs = (struct refs) {
+                .table_entries = img->header.reftable_clusters * g->cluster_bytes / 8,
+        };
         refs->frees = g_array_new(FALSE, FALSE, sizeof(struct pending_free));
         CO_TRY(s, out, slices_init(&refs->cache, &img->file, g->slice_bytes,
                                    u64_max(img->refs_cache_limit, 1 << 20)));
-        s->buffer = io_buffer_try_new(bytes);
+        s->byte_count = table_bytes_in_file(img);
+        s->buffer = io_buffer_try_new(u64_max(s->byte_count, g->slice_bytes));
         if (!s->buffer)
                 CO_FAIL(s, out, -ENOMEM);
         CO_TRY(s, free_buffer, io_read(&s->io, &img->file, img->header.reftable_offset,
-                                       s->buffer, bytes, false));
-        CO_TRY(s, free_buffer, table_from_bytes(refs, s->buffer));
+                                       s->buffer, s->byte_count, false));
+        CO_TRY(s, free_buffer, table_from_bytes(refs, s->buffer, s->byte_count));
 free_buffer:
         free(s->buffer);
         s->buffer = NULL;

@@ -16,6 +16,7 @@ struct refs_io {
         struct co co;
         struct io io;
         uint8_t *buffer;
+        uint64_t byte_count;
 };
 
 /* Coroutine: reads and validates the refcount table; prepares the cache. */

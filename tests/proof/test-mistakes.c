@@ -288,6 +288,19 @@ static void check_costs_what_the_file_holds(void)
         scene_end(&scene);
 }
 
+/* CVE-2015-5162: the format lets the end of the file cut a refcount table; what is missing is
+ * zero, and nobody reads it. */
+static void refcount_table_beyond_the_file(void)
+{
+        const struct change change = { 56, 4, (8 << 20) / FORGE_CLUSTER };
+        struct scene scene;
+
+        scene_open(&scene, &change, 1, 0);
+        g_assert_cmpuint(scene.disk->read_bytes, <=, 3 * FORGE_END);
+        g_assert_cmpint(byte_at(&scene, 0), ==, FORGE_DATA);
+        scene_end(&scene);
+}
+
 /* Two monitors write in place what a snapshot holds: they look at no count. */
 static void write_beside_a_snapshot(void)
 {
@@ -445,6 +458,8 @@ static const struct {
         { "CVE-2014-0143: snapshot of an entry beyond the refcount table",
           create_with_an_entry_beyond_the_refcounts },
         { "CVE-2015-5162: a check costs what the file holds", check_costs_what_the_file_holds },
+        { "CVE-2015-5162: a refcount table is longer than the file",
+          refcount_table_beyond_the_file },
         { "CVE-2026-45782: closed with requests in flight", close_with_requests_in_flight },
         { "written in place: clusters of a snapshot", write_beside_a_snapshot },
         { "grown by each flush: the file", flushes_do_not_grow_the_file },
