@@ -225,6 +225,7 @@ struct snapshots_fix {
         struct co co;
         struct snapshots_publish publish;
         struct root_change change;
+        struct commit_settle settle;
         struct snapshot *list;
         uint32_t count;
 };

@@ -211,6 +211,7 @@ int check_fix_snapshots(struct snapshots_fix *s, struct check_context *c)
         CO_TRY(s, out, copy_list(s, c->img));
         CO_TRY(s, out, snapshots_publish(&s->publish, c->img, s->list, s->count, &s->change));
         s->list = NULL;
+        CO_TRY(s, out, meta_settle(&s->settle, c->img));        /* the old table's counts */
 out:
         free_list(s);
         CO_END(s);
