@@ -9,7 +9,7 @@ usage()
         cat <<END
 Usage: sh tests/run.sh [options]
 
-Installs what is missing (setup.sh), builds build/, build-asan/ and build-tsan/,
+Installs what is missing (setup.sh), builds build/, build-asan/, build-tsan/ and build-fuzz/,
 runs the tests two at a time and ends with "N passed, M failed".
 
   --only NAME      only this suite or this test program; may be repeated.
@@ -73,7 +73,11 @@ programs()
 {
         [ -z "$2" ] || awk -F '\t' -v root="$root/$1/" -v tag="$2" '
                 BEGIN { print "driver/block-qcow2.so" }
-                $4 ~ tag { print substr($5, length(root) + 1) }' "$1/tests/tests.list"
+                $4 ~ tag {
+                        for (i = 5; i <= NF; i++)
+                                if (index($i, root) == 1 && !seen[$i]++)
+                                        print substr($i, length(root) + 1)
+                }' "$1/tests/tests.list"
 }
 
 # build [--tagged TAG] DIRECTORY OPTIONS...: configures it once, then builds; false when it
@@ -122,6 +126,18 @@ threads_list()
                 }' build-tsan/tests/tests.list
 }
 
+# The fuzzers, which are clang's.
+fuzz_list()
+{
+        case "$only " in
+        " " | *" proof "* | *" fuzz-"*) ;;
+        *) return 0 ;;
+        esac
+        CC=clang build --tagged fuzz build-fuzz -Db_sanitize=address,undefined $werror >&3 ||
+                return 0
+        awk -F '\t' '$4 ~ /fuzz/' build-fuzz/tests/tests.list
+}
+
 # All tests as lines like those of tests.list.
 all_tests()
 {
@@ -131,6 +147,7 @@ all_tests()
                         $2 = $1 "-" $2; $1 = "sanitize"; $3 *= 3; print
                 }'
         threads_list
+        fuzz_list
         awk 'BEGIN { FS = OFS = "\t" }
                 $4 ~ /valgrind/ {
                         $1 = "valgrind"; $3 *= 10

@@ -21,7 +21,7 @@ backports=${QEMU_FROM_BACKPORTS:-0}
 
 # The compiler and what meson calls; the libraries; the peers and judges of tests.
 packages="
-        gcc g++ libc6-dev binutils meson ninja-build pkg-config python3
+        gcc g++ clang libclang-rt-14-dev libc6-dev binutils meson ninja-build pkg-config python3
         libglib2.0-dev libjson-glib-dev zlib1g-dev liburing-dev libzstd-dev
         libseccomp-dev
         qemu-utils e2fsprogs util-linux libasan8 libubsan1 libtsan2 valgrind
