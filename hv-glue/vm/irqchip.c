@@ -133,6 +133,12 @@ struct device *irqchip_new(const struct kvm *kvm, struct hvb_error *err)
 
 /* ---- Timer: a PIT --------------------------------------------------------------------- */
 
+enum {
+        PIT_COUNT_MAX = 0x10000,
+        PIT_MODE_MAX = 5,
+        PIT_MODE_NONE = 0xff,           /* as KVM makes it: none was set yet */
+};
+
 struct pit {
         struct device device;
         const struct kvm *kvm;
@@ -184,10 +190,14 @@ static int pit_load(struct device *device, struct state_reader *r, uint32_t vers
         (void) version;
         if (get_blob(r, &state, sizeof(state)) < 0 || state_reader_end(r) < 0)
                 return error_set(err, -EINVAL, "the timer has a state of another size");
-        for (unsigned i = 0; i < G_N_ELEMENTS(state.channels); i++)
-                if (state.channels[i].count > 0x10000 || state.channels[i].mode > 5)
+        for (unsigned i = 0; i < G_N_ELEMENTS(state.channels); i++) {
+                const struct kvm_pit_channel_state *channel = &state.channels[i];
+
+                if (channel->count > PIT_COUNT_MAX
+                    || (channel->mode > PIT_MODE_MAX && channel->mode != PIT_MODE_NONE))
                         return error_set(err, -EINVAL, "timer channel %u: count %u, mode %u", i,
-                                         state.channels[i].count, state.channels[i].mode);
+                                         channel->count, channel->mode);
+        }
         return apply ? pit_apply((struct pit *) device, &state, err) : 0;
 }
 
