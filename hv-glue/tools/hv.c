@@ -15,9 +15,15 @@
 #include <unistd.h>
 
 #include "host/error.h"
+#include "monitor/monitor.h"
+#include "snapshot/vm-snapshot.h"
 #include "tools/hv-channel.h"
 #include "tools/hv-options.h"
 #include "tools/hv-terminal.h"
+
+#ifndef HV_VERSION
+#define HV_VERSION "0"
+#endif
 
 struct hv {
         struct hv_options options;
@@ -26,6 +32,7 @@ struct hv {
         int serial_out;
         int monitor_fd;                 /* of the terminal */
         struct machine *machine;
+        struct monitors *monitors;
         GMainLoop *loop;
         bool failed;
 };
@@ -62,21 +69,36 @@ static void on_run_state(void *opaque, enum run_state state)
 {
         struct hv *hv = opaque;
 
+        monitors_run_state(hv->monitors, state);
         if (state == RUN_STATE_INTERNAL_ERROR && !is_attended(hv)) {
                 hv->failed = true;
                 quit(hv);
         }
 }
 
+/* Into the middle of a terminal that is in use goes only what its monitor prints. */
 static void on_message(void *opaque, const char *text)
 {
-        (void) opaque;
-        complain(text);
+        struct hv *hv = opaque;
+
+        monitors_message(hv->monitors, text);
+        if (hv->terminal == NULL)
+                complain(text);
 }
 
 static void on_shutdown(void *opaque)
 {
-        quit(opaque);
+        struct hv *hv = opaque;
+
+        monitors_shutdown(hv->monitors, true);
+        quit(hv);
+}
+
+static void on_reset(void *opaque, bool by_guest)
+{
+        struct hv *hv = opaque;
+
+        monitors_reset(hv->monitors, by_guest);
 }
 
 /* ---- Putting together -------------------------------------------------------------------- */
@@ -103,6 +125,7 @@ static int make_machine(struct hv *hv, struct hvb_error *err)
                 .run_state = on_run_state,
                 .message = on_message,
                 .shutdown = on_shutdown,
+                .reset = on_reset,
         };
         int ret;
 
@@ -111,6 +134,55 @@ static int make_machine(struct hv *hv, struct hvb_error *err)
         ret = machine_new(&config, &hv->machine, err);
         if (ret == 0)
                 machine_set_watch(hv->machine, &watch);
+        return ret;
+}
+
+static int add_monitor(struct hv *hv, struct hvb_error *err)
+{
+        bool is_terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+
+        switch (hv->options.monitor.kind) {
+        case CHANNEL_STDIO:
+                if (hv->terminal != NULL)
+                        return monitors_add_hmp(hv->monitors, hv->monitor_fd, hv->monitor_fd,
+                                                is_terminal, err);
+                return monitors_add_hmp(hv->monitors, STDIN_FILENO, STDOUT_FILENO, is_terminal,
+                                        err);
+        case CHANNEL_UNIX_SERVER:
+                return monitors_add_hmp_socket(hv->monitors, hv->options.monitor.path, err);
+        default:
+                return 0;
+        }
+}
+
+static int make_monitors(struct hv *hv, struct hvb_error *err)
+{
+        const struct monitor_host host = { .opaque = hv, .version = HV_VERSION, .quit = quit };
+        int ret;
+
+        hv->monitors = monitors_new(hv->machine, &host);
+        ret = add_monitor(hv, err);
+        if (ret == 0 && hv->options.qmp.kind != CHANNEL_NONE)
+                ret = monitors_add_qmp_socket(hv->monitors, hv->options.qmp.path, err);
+        return ret;
+}
+
+/* From a snapshot, or from the start; disks that a load has left halfway only the former. */
+static int start(struct hv *hv, struct hvb_error *err)
+{
+        const struct vm_snapshot_options options = { .tag = hv->options.load_tag };
+        g_autofree char *tag = NULL;
+        int ret;
+
+        if (options.tag != NULL)
+                ret = vm_loadvm(hv->machine, &options, NULL, err);
+        else
+                ret = vm_loadvm_unfinished(hv->machine, &tag, err);
+        if (ret > 0)
+                return error_set(err, -EUCLEAN, "loadvm of '%s' was interrupted: the disks do not "
+                                 "fit together.  Start with -loadvm '%s' to repeat it", tag, tag);
+        if (ret == 0 && !hv->options.paused)
+                ret = machine_cont(hv->machine, err);
         return ret;
 }
 
@@ -133,9 +205,11 @@ static int run(struct hv *hv, struct hvb_error *err)
         if (ret == 0)
                 ret = make_machine(hv, err);
         if (ret == 0)
+                ret = make_monitors(hv, err);
+        if (ret == 0)
                 ret = write_pid_file(hv, err);
-        if (ret == 0 && !hv->options.paused)
-                ret = machine_cont(hv->machine, err);
+        if (ret == 0)
+                ret = start(hv, err);
         if (ret == 0)
                 g_main_loop_run(hv->loop);
         return ret;
@@ -145,10 +219,13 @@ static int run(struct hv *hv, struct hvb_error *err)
 static int take_apart(struct hv *hv, int ret, struct hvb_error *err)
 {
         struct hvb_error closing = ERROR_INIT;
-        int closed = machine_free(hv->machine, &closing);
+        bool was_made = hv->machine != NULL;
+        int closed;
 
+        monitors_free(hv->monitors);
+        closed = machine_free(hv->machine, &closing);
         terminal_free(hv->terminal);
-        if (hv->options.pid_file != NULL && hv->machine != NULL)
+        if (hv->options.pid_file != NULL && was_made)
                 unlink(hv->options.pid_file);
         if (ret == 0 && closed < 0)
                 *err = closing;
