@@ -26,7 +26,7 @@ printed_round()
 # Waits until the guest has printed round $1; not for ever.
 await_round()
 {
-        tries=900
+        tries=3000
         while [ "$(printed_round)" -lt "$1" ] && [ "$tries" -gt 0 ]; do
                 tries=$((tries - 1))
                 sleep 0.1

@@ -25,7 +25,7 @@ sh $tests/emulated/savevm-linux.sh 60 $hv -m 256M -no-reboot \\
         -drive file=out/disk.qcow2,format=qcow2,if=virtio,discard=unmap \\
         -monitor stdio
 END
-sh "$tests/emulated/run.sh" --build "$build" --timeout 400 --output out --input disk.qcow2 \
+sh "$tests/emulated/run.sh" --build "$build" --timeout 800 --output out --input disk.qcow2 \
         --input guest.cpio --input scenario --input "$build/emulated/vmlinuz" \
         --input "$tests/emulated/savevm-linux.sh" sh scenario >points
 check "the scenario runs to its end" [ $? = 0 ]

@@ -10,7 +10,7 @@ command -v qemu-system-x86_64 >/dev/null || skip_all "no qemu-system-x86_64"
 sh "$tests/emulated/prepare.sh" >&2 || skip_all "no kernel for the machine"
 
 cd "$TMPDIR" || exit 1
-emulated() { sh "$tests/emulated/run.sh" --build "$build" --timeout 120 "$@"; }
+emulated() { sh "$tests/emulated/run.sh" --build "$build" --timeout 240 "$@"; }
 
 # One machine for all that needs no more.
 head -c 100000 /dev/urandom >"input file"

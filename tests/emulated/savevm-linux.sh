@@ -15,7 +15,7 @@ set -eu
 
 last=$1
 shift
-limit=120                       # seconds for each wait
+limit=240                       # seconds for each wait
 dir=$(mktemp -d)
 serial=$dir/serial
 hypervisor=
