@@ -223,7 +223,7 @@ static void run_info_block(struct hmp_call *call, char *const *args, char flag)
         for (unsigned i = 0; i < count; i++) {
                 if (args[0] != NULL && strcmp(args[0], disks[i].id) != 0)
                         continue;
-                if (call->output->len > 0)
+                if (i > 0)              /* a single one too, as with QEMU */
                         g_string_append_c(call->output, '\n');
                 append_disk(call->output, &disks[i]);
         }
@@ -294,7 +294,7 @@ const struct hmp_command hmp_commands[] = {
 };
 
 const struct hmp_command hmp_info_commands[] = {
-        { "block", "[device]", "show info of one block device or all block devices", NULL, 0, 1,
+        { "block", "[device]", "show info of one block device or all block devices", "", 0, 1,
           run_info_block },
         { "snapshots", "", "show the currently saved VM snapshots", NULL, 0, 0,
           run_info_snapshots },

@@ -107,16 +107,28 @@ struct client *client_new_fd(int fd)
         return client;
 }
 
+struct connect {
+        const char *path;
+        int fd;
+};
+
+static bool has_connected(void *opaque)
+{
+        struct connect *c = opaque;
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+        g_assert_cmpuint(g_strlcpy(address.sun_path, c->path, sizeof(address.sun_path)), <,
+                         sizeof(address.sun_path));
+        return connect(c->fd, (struct sockaddr *) &address, sizeof(address)) == 0;
+}
+
 struct client *client_new(const char *path)
 {
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        struct connect c = { path, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) };
 
-        g_assert_cmpint(fd, >=, 0);
-        g_assert_cmpuint(g_strlcpy(address.sun_path, path, sizeof(address.sun_path)), <,
-                         sizeof(address.sun_path));
-        g_assert_cmpint(connect(fd, (struct sockaddr *) &address, sizeof(address)), ==, 0);
-        return client_new_fd(fd);
+        g_assert_cmpint(c.fd, >=, 0);
+        bed_wait(has_connected, &c);
+        return client_new_fd(c.fd);
 }
 
 void client_free(struct client *client)

@@ -36,6 +36,7 @@ struct client {
         bool ended;                     /* the monitor has closed the connection */
 };
 
+/* Waits until somebody listens there. */
 struct client *client_new(const char *path);
 struct client *client_new_fd(int fd);   /* which it owns */
 void client_free(struct client *client);
