@@ -38,53 +38,59 @@ void grace_leave(struct image *img, unsigned generation)
                 img->grace.late_writes = false;
 }
 
-static struct range_lock *overlapping(struct image *img, const struct range_lock *r)
+/* One that came before and is in the way, or NULL. */
+static struct range_lock *in_the_way(const struct range_lock *r)
 {
         GList *l;
 
-        for (l = img->ranges.head; l; l = l->next) {
-                struct range_lock *held = l->data;
+        for (l = r->link.prev; l; l = l->prev) {
+                struct range_lock *before = l->data;
 
-                if (held->is_vmstate == r->is_vmstate && r->first < held->end &&
-                    held->first < r->end)
-                        return held;
+                if (before->is_vmstate == r->is_vmstate && r->first < before->end &&
+                    before->first < r->end)
+                        return before;
         }
         return NULL;
 }
 
-/* The holder's frame is valid while we wait in it: release wakes all, and each
- * looks anew before it waits again. */
+static void arrive(struct range_lock *r, struct image *img, bool is_vmstate, uint64_t first,
+                   uint64_t end)
+{
+        r->is_vmstate = is_vmstate;
+        r->first = first;
+        r->end = end;
+        r->is_queued = true;
+        r->link = (GList) { .data = r };
+        g_queue_push_tail_link(&img->ranges, &r->link);
+}
+
+/* The frame waited in is valid while we wait: release wakes all, and each looks anew
+ * before it waits again.  Nobody waits for one that came later, so there is no circle. */
 int range_lock(struct range_lock *r, struct image *img, bool is_vmstate, uint64_t first,
                uint64_t end)
 {
-        struct range_lock *held;
-        int ret;
+        int ret = 0;
 
         g_assert(first < end);
-        for (;;) {
-                if (r->waiter.state != WAITER_IDLE) {
-                        ret = waitq_wait(&r->waiting_on->released, &r->waiter);
-                        if (ret != 0)
-                                return ret;
-                }
-                r->is_vmstate = is_vmstate;
-                r->first = first;
-                r->end = end;
-                held = overlapping(img, r);
-                if (!held)
-                        break;
-                r->waiting_on = held;
-                ret = waitq_wait(&held->released, &r->waiter);
-                if (ret != 0)
-                        return ret;
+        if (!r->is_queued)
+                arrive(r, img, is_vmstate, first, end);
+        if (r->waiter.state != WAITER_IDLE)
+                ret = waitq_wait(&r->waiting_on->released, &r->waiter);
+        while (ret == 0) {
+                r->waiting_on = in_the_way(r);
+                if (!r->waiting_on)
+                        return 0;
+                ret = waitq_wait(&r->waiting_on->released, &r->waiter);
         }
-        r->link = (GList) { .data = r };
-        g_queue_push_tail_link(&img->ranges, &r->link);
-        return 0;
+        if (ret < 0)
+                range_unlock(r, img);
+        return ret;
 }
 
 void range_unlock(struct range_lock *r, struct image *img)
 {
+        g_assert(r->is_queued);
         g_queue_unlink(&img->ranges, &r->link);
+        r->is_queued = false;
         waitq_wake_all(&r->released);
 }

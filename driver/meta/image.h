@@ -81,6 +81,7 @@ struct range_lock {
         uint64_t first;                 /* guest offset, bytes */
         uint64_t end;
         bool is_vmstate;                /* ranges of the disk and of VM state do not meet */
+        bool is_queued;                 /* in img->ranges, held or not */
         struct waitq released;
         struct waiter waiter;
         struct range_lock *waiting_on;  /* only compared by its queue while waiter is queued */
@@ -123,7 +124,7 @@ struct image {
 
         struct gate writes;
         struct co_lock control;         /* one operation that moves counts or the root */
-        GQueue ranges;                  /* of struct range_lock held */
+        GQueue ranges;                  /* of struct range_lock, in order of arrival */
         struct grace grace;
         struct commit *commit;          /* owned */
         bool data_written;              /* since the last fsync began */
@@ -221,7 +222,8 @@ void grace_zeroed(struct image *img);
 
 /* ---- range locks ---- */
 
-/* Leaf: waits until no held range overlaps [first, end), then holds it.  Cancellable. */
+/* Leaf: waits for those that came before and overlap [first, end), then holds it: a wide range
+ * gets its turn however many narrow ones keep coming.  Cancellable. */
 int range_lock(struct range_lock *r, struct image *img, bool is_vmstate, uint64_t first,
                uint64_t end);
 void range_unlock(struct range_lock *r, struct image *img);
