@@ -55,7 +55,8 @@ bool run_record(struct run *r, const struct world *world, const char *names, uin
                 .ops = 1 << IO_FSYNC, .file = -1, .nth = fail_fsync, .error = -EIO,
         };
         const struct sim_options options = {
-                .seed = seed, .delay_max = 3, .reorder = true, .short_percent = 5, .record = true,
+                .seed = seed, .delay_max = 3, .reorder = true, .record = true,
+                .short_percent = 5, .short_bytes = SIM_SECTOR_BYTES,
         };
         struct stage s = { .world = world };
         unsigned i;
