@@ -179,6 +179,15 @@ struct task *task_current(void)
         return current;
 }
 
+int task_yield(bool *yielded)
+{
+        *yielded = !*yielded;
+        if (!*yielded)
+                return 0;
+        task_wake(task_current());
+        return CO_PENDING;
+}
+
 static void dump_task(const struct task *task, GString *text)
 {
         unsigned i;

@@ -100,6 +100,10 @@ bool task_is_cancelled(const struct task *task);
 /* The task whose step is running; aborts when there is none. */
 struct task *task_current(void);
 
+/* Leaf: lets everything else that is ready, and the engine, have a turn.  *yielded is false at
+ * first, and again afterwards. */
+int task_yield(bool *yielded);
+
 /* Calls line once for each live task: "name  file:line < file:line". */
 void loop_dump(struct loop *loop, void (*line)(void *opaque, const char *text), void *opaque);
 

@@ -28,6 +28,10 @@ enum planted_bug {
         PLANTED_NO_DIRTY_BIT,           /* counts move in an image that is not marked */
         PLANTED_CLEAN_TOO_EARLY,        /* the mark goes before the counts are stable */
         PLANTED_REPAIR_TOO_EARLY,       /* ... at the end of a repair */
+        PLANTED_DELTA_LOST,             /* what is mapped behind a walk has one count too few */
+        PLANTED_WALK_UNLOCKED,          /* a table is counted while the guest changes it */
+        PLANTED_SWITCH_KEEPS_COPIED,    /* the guest goes on in what a snapshot has taken */
+        PLANTED_TABLE_FROM_FILE,        /* a table is copied without what memory has of it */
         PLANTED_NO_POISON,              /* writing goes on after a failed fsync */
         PLANTED_COUNT,
 };

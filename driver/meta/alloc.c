@@ -43,8 +43,8 @@ static int64_t free_run(struct image *img, uint64_t first, uint64_t max_count,
                                   u64_min(at + max_count, per_slice)) - at;
 }
 
-/* Counts a free run up to 1.  All slices are resident. */
-static int claim(struct image *img, uint64_t first, uint64_t count)
+/* Counts a free run up to weight.  All slices are resident. */
+static int claim(struct image *img, uint64_t first, uint64_t count, unsigned weight)
 {
         const struct geometry *g = image_geometry(img);
         uint64_t per_slice = refs_slice_counts(img);
@@ -62,7 +62,7 @@ static int claim(struct image *img, uint64_t first, uint64_t count)
 
                 refs_slice_offset(img, i, &offset);
                 slice = slices_find(&img->refs.cache, offset);
-                refcount_set(slice->bytes, g->refcount_order, i % per_slice, 1);
+                refcount_set(slice->bytes, g->refcount_order, i % per_slice, weight);
                 slice_mark_dirty(&img->refs.cache, slice);
         }
         if (first <= img->refs.free_hint)
@@ -97,8 +97,9 @@ static int find_free(struct image *img)
         }
 }
 
-int clusters_alloc_cached(struct image *img, uint64_t max_count, uint64_t want_host_offset,
-                          uint64_t *ret_host_offset, uint64_t *ret_count)
+int clusters_alloc_cached(struct image *img, uint64_t max_count, unsigned weight,
+                          uint64_t want_host_offset, uint64_t *ret_host_offset,
+                          uint64_t *ret_count)
 {
         unsigned cluster_bits = image_geometry(img)->cluster_bits;
         uint64_t first = want_host_offset >> cluster_bits;
@@ -117,7 +118,7 @@ int clusters_alloc_cached(struct image *img, uint64_t max_count, uint64_t want_h
         }
         if (run < 0)
                 return (int)run;
-        ret = claim(img, first, (uint64_t)run);
+        ret = claim(img, first, (uint64_t)run, weight);
         if (ret < 0)
                 return ret;
         *ret_host_offset = first << cluster_bits;
@@ -284,7 +285,7 @@ static void install_table(struct refs_grow_step *s, struct image *img, uint64_t 
         refs->table_entries = s->new_entries;
         s->new_table = NULL;
         s->new_dirty = NULL;
-        clusters_free_later(img, old_offset, old_bytes);
+        clusters_free_later(img, old_offset, old_bytes, 1);
         note_written(img, (s->first_cluster + s->total_clusters) <<
                           image_geometry(img)->cluster_bits);
 }
@@ -358,11 +359,11 @@ static int make_way(struct clusters_alloc *s, struct image *img, uint64_t cluste
 }
 
 int clusters_alloc_run(struct clusters_alloc *s, struct image *img, uint64_t max_count,
-                       uint64_t want_host_offset, uint64_t *ret_host_offset,
+                       unsigned weight, uint64_t want_host_offset, uint64_t *ret_host_offset,
                        uint64_t *ret_count)
 {
         CO_BEGIN(s);
-        while ((s->why = clusters_alloc_cached(img, max_count, want_host_offset,
+        while ((s->why = clusters_alloc_cached(img, max_count, weight, want_host_offset,
                                                ret_host_offset, ret_count)) == -EAGAIN) {
                 s->scan = img->refs.free_hint;
                 CO_TRY(s, out, make_way(s, img, s->scan, 1));
@@ -399,7 +400,8 @@ static int scan_run(struct clusters_alloc *s, struct image *img, uint64_t cluste
 }
 
 /* Others allocate while we wait for slices: look at the whole run once more, at once. */
-static int claim_run(struct clusters_alloc *s, struct image *img, uint64_t cluster_count)
+static int claim_run(struct clusters_alloc *s, struct image *img, uint64_t cluster_count,
+                     unsigned weight)
 {
         uint64_t end = s->scan;
         int ret;
@@ -411,11 +413,11 @@ static int claim_run(struct clusters_alloc *s, struct image *img, uint64_t clust
                 return ret;
         if (s->scan != end)
                 return -EAGAIN;
-        return claim(img, end - cluster_count, cluster_count);
+        return claim(img, end - cluster_count, cluster_count, weight);
 }
 
 int clusters_alloc(struct clusters_alloc *s, struct image *img, uint64_t cluster_count,
-                   uint64_t *ret_host_offset)
+                   unsigned weight, uint64_t *ret_host_offset)
 {
         CO_BEGIN(s);
         g_assert(cluster_count > 0);
@@ -424,7 +426,7 @@ int clusters_alloc(struct clusters_alloc *s, struct image *img, uint64_t cluster
         for (;;) {
                 s->why = scan_run(s, img, cluster_count);
                 if (s->why == 0)
-                        s->why = claim_run(s, img, cluster_count);
+                        s->why = claim_run(s, img, cluster_count, weight);
                 if (s->why != -EAGAIN)
                         break;
                 CO_TRY(s, out, make_way(s, img, s->scan, cluster_count));

@@ -8,6 +8,7 @@
  *   requested   number of the last commit that somebody waits for
  *   begun       number of the last commit that was collected
  *   completed   number of the last commit that ended
+ *   drained     ... and gave back what was to be freed
  *
  * SPDX-License-Identifier: MIT
  */
@@ -24,6 +25,8 @@ enum {
         MAX_WRITE_BYTES = 1 << 20,
         KICK_BYTES = 4 << 20,
         NEEDED_BYTES = 16 << 20,
+        WALK_KICK_BYTES = 1 << 20,
+        WALK_MAX_BYTES = 4 << 20,
         KICK_FREES = 65536,
 };
 
@@ -59,6 +62,7 @@ struct commit {
         uint64_t requested;
         uint64_t begun;
         uint64_t completed;
+        uint64_t drained;
         uint64_t failed;                /* number of the last one that failed */
         int error;                      /* its error */
         bool running;
@@ -75,7 +79,7 @@ struct commit {
         unsigned free_index;
         bool draining;                  /* the I/O of `generation` must end before frees */
         unsigned generation;
-        struct refs_add free;
+        struct clusters_free free;
         struct punch punch;
         struct waiter waiter;
         struct { struct co co; } apply;
@@ -416,11 +420,13 @@ static int apply_frees(struct commit *c)
         c->draining = false;
         for (c->free_index = 0; c->free_index < c->frees->len; c->free_index++) {
                 if (c->img->discard_to_file)
-                        CO_AWAIT(&c->apply, punch_clusters(&c->punch, c->img,
-                                                           current_free(c)->cluster_index,
-                                                           current_free(c)->cluster_count));
-                CO_AWAIT(&c->apply, refs_add(&c->free, c->img, current_free(c)->cluster_index,
-                                             current_free(c)->cluster_count, -1));
+                        CO_AWAIT(&c->apply, punch_clusters(&c->punch, c->img, current_free(c)));
+                CO_AWAIT(&c->apply, clusters_free(&c->free, c->img,
+                                                  current_free(c)->cluster_index <<
+                                                  image_geometry(c->img)->cluster_bits,
+                                                  current_free(c)->cluster_count <<
+                                                  image_geometry(c->img)->cluster_bits,
+                                                  current_free(c)->weight));
                 if (c->apply.co.ret < 0)
                         co_leak(c->apply.co.ret);
         }
@@ -465,6 +471,8 @@ static int run(struct task *task)
                         CO_AWAIT(c, write_stages(c));
                 finish(c, c->co.ret);
                 CO_AWAIT(c, apply_frees(c));
+                c->drained = c->begun;
+                waitq_wake_all(&c->ended);
         }
         CO_END(c);
 }
@@ -555,6 +563,23 @@ out:
         CO_END(s);
 }
 
+int meta_commit_counts(struct commit_wait *s, struct image *img)
+{
+        if (s->co.line == 0 && img->commit)
+                img->commit->force_refs = true;
+        return meta_commit(s, img);
+}
+
+int meta_drain(struct commit_drain *s, struct image *img)
+{
+        CO_BEGIN(s);
+        CO_TRY(s, out, meta_commit_counts(&s->wait, img));
+        while (img->commit->drained < s->wait.target)
+                CO_TRY(s, out, waitq_wait(&img->commit->ended, &s->waiter));
+out:
+        CO_END(s);
+}
+
 int meta_settle(struct commit_settle *s, struct image *img)
 {
         struct commit *c = img->commit;
@@ -585,6 +610,22 @@ void commit_kick(struct image *img)
 
         if (!c->running && (dirty_bytes(img) >= KICK_BYTES || img->refs.frees->len > KICK_FREES))
                 request(c);
+}
+
+/* Lazy counts are written too: the memory that they lie in is limited. */
+bool commit_kick_walk(struct image *img)
+{
+        const struct slice_cache *refs = &img->refs.cache;
+        uint64_t slices = img->l2.dirty.length + refs->dirty.length;
+        uint64_t bytes = slices * image_geometry(img)->slice_bytes;
+        bool is_full = refs->count > refs->limit && refs->dirty.length > refs->limit / 2;
+
+        if (bytes < WALK_KICK_BYTES && !is_full)
+                return false;
+        img->commit->force_refs = true;
+        if (!img->commit->running)
+                request(img->commit);
+        return bytes >= WALK_MAX_BYTES || is_full;
 }
 
 bool commit_needed(const struct image *img)

@@ -33,6 +33,19 @@ struct commit_wait {
  * poisoned image. Read-only images: 0 at once. */
 int meta_commit(struct commit_wait *s, struct image *img);
 
+/* Coroutine: the same, and counts are durable too where they are lazy. */
+int meta_commit_counts(struct commit_wait *s, struct image *img);
+
+struct commit_drain {
+        struct co co;
+        struct commit_wait wait;
+        struct waiter waiter;
+};
+
+/* Coroutine: the same as meta_commit_counts; moreover what was to be freed when it was called has
+ * been, after all I/O that could still touch it. */
+int meta_drain(struct commit_drain *s, struct image *img);
+
 struct commit_settle {
         struct co co;
         struct commit_wait wait;
@@ -46,6 +59,10 @@ int meta_settle(struct commit_settle *s, struct image *img);
 
 /* Start a commit if much is dirty; for writers, after each change. */
 void commit_kick(struct image *img);
+
+/* The same for walks over all tables, of which a guest's flush is to inherit little.  True: the
+ * caller should wait for a commit. */
+bool commit_kick_walk(struct image *img);
 
 /* True if writers should wait for a commit before making more dirty. */
 bool commit_needed(const struct image *img);

@@ -22,7 +22,7 @@
  *  5. A cluster given back is reused only after every I/O that could still touch it
  *     has completed (grace).
  *  6. Two operations that change the mapping of one guest cluster exclude each other
- *     (range locks).
+ *     (range locks).  Who walks the active tree holds an L2 table's whole range.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -51,6 +51,7 @@ struct l1_table {
 struct pending_free {
         uint64_t cluster_index;
         uint64_t cluster_count;
+        unsigned weight;                /* references that each of them loses */
 };
 
 struct refs {
@@ -115,6 +116,7 @@ struct image {
         struct l1_table loaded;         /* tail of the L1 that load_vmstate reads; as vmstate */
         uint64_t loaded_bytes;          /* length of that VM state */
         bool vmstate_pending;           /* vmstate holds a state for the next snapshot_create */
+        bool vmstate_taken;             /* ... which has taken it, but is not published yet */
         bool shows_snapshot;            /* snapshot_load_tmp: active is a snapshot's L1 */
 
         struct slice_cache l2;
@@ -124,6 +126,8 @@ struct image {
 
         struct gate writes;
         struct co_lock control;         /* one operation that moves counts or the root */
+        uint32_t walked_slots;          /* of the active L1: what these reference has the counts of
+                                         * a snapshot being prepared already; see map_weight */
         GQueue ranges;                  /* of struct range_lock, in order of arrival */
         struct grace grace;
         struct commit *commit;          /* owned */
@@ -137,6 +141,7 @@ struct image {
         uint64_t l2_cache_limit;        /* bytes, from options */
         uint64_t refs_cache_limit;
         unsigned max_depth;
+        unsigned walk_share;            /* percent of the thread's time, see ops/tree.c */
         bool discard_to_file;           /* punch holes for discarded clusters (discard=unmap) */
         uint64_t poison_count;
         char *last_corruption;          /* owned; what the host was told last */

@@ -5,12 +5,17 @@
  * a shared one is copied first.  The copy is complete on disk before the L1
  * entry in memory points to it; the L1 entry reaches the disk with a commit.
  *
+ * In a table that is not private no cluster is, whatever its entry says: so a snapshot takes
+ * the whole disk by clearing COPIED in the L1 alone, in memory.  The entries follow before
+ * it is published.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "disk/planted.h"
 #include "meta/map.h"
 
 static uint64_t l1_index(const struct image *img, uint64_t guest_offset)
@@ -40,6 +45,18 @@ uint64_t map_index(const struct image *img, uint64_t guest_offset)
 uint64_t map_entries_left(const struct image *img, uint64_t guest_offset)
 {
         return slice_entries(img) - map_index(img, guest_offset);
+}
+
+static bool is_private(const struct image *img, const struct l1_table *l1, uint64_t guest_offset)
+{
+        return (l1->entries[l1_index(img, guest_offset)] & ENTRY_COPIED) != 0;
+}
+
+unsigned map_weight(const struct image *img, const struct l1_table *l1, uint64_t guest_offset)
+{
+        bool is_counted = l1 == &img->active && l1_index(img, guest_offset) < img->walked_slots;
+
+        return is_counted && !PLANTED(DELTA_LOST) ? 2 : 1;
 }
 
 /* 0 with *ret_offset 0: no L2 table. */
@@ -138,6 +155,7 @@ int map_lookup_cached(struct image *img, struct l1_table *l1, uint64_t guest_off
         code = map_decode(img, map_entry(slice, index), guest_offset, ret);
         if (code < 0)
                 return code;
+        ret->copied = ret->copied && is_private(img, l1, guest_offset);
         for (n = 1; n < left && n * g->cluster_bytes - in_cluster < max_bytes; n++)
                 if (!continues(g, ret, map_entry(slice, index + n), n))
                         break;
@@ -164,11 +182,6 @@ out:
 
 /* ---- making an L2 table private ---- */
 
-static bool is_private(const struct image *img, const struct l1_table *l1, uint64_t guest_offset)
-{
-        return (l1->entries[l1_index(img, guest_offset)] & ENTRY_COPIED) != 0;
-}
-
 /*
  * Entries of a table that was shared cannot be private; a stale COPIED, as other
  * programs leave it, must not survive into a table that we write through.
@@ -193,7 +206,8 @@ static void link_table(struct map_prepare *s, struct image *img, struct l1_table
                    g->cluster_bytes <= 16 * g->slice_bytes);
         l1_set(l1, index, s->new_offset | ENTRY_COPIED);
         if (old_offset)
-                clusters_free_later(img, old_offset, g->cluster_bytes);
+                clusters_free_later(img, old_offset, g->cluster_bytes,
+                                    map_weight(img, l1, guest_offset));
 }
 
 static int table_add(struct map_prepare *s, struct image *img, struct l1_table *l1,
@@ -208,21 +222,24 @@ static int table_add(struct map_prepare *s, struct image *img, struct l1_table *
                 CO_FAIL(&s->add, out, -ENOMEM);
         memset(s->buffer, 0, g->cluster_bytes);
         if (s->old_offset) {
-                CO_TRY(&s->add, out, io_read(&s->io, &img->file, s->old_offset, s->buffer,
-                                             g->cluster_bytes, false));
-                if (s->io.eof_bytes == g->cluster_bytes)
+                CO_TRY(&s->add, out, slices_read(&s->read, &img->l2, s->old_offset, s->buffer,
+                                                 g->cluster_bytes));
+                if (s->read.io.eof_bytes == g->cluster_bytes)
                         CO_FAIL(&s->add, out, image_corrupt(img, "%s: L2 table at 0x%" PRIx64
                                                             " lies beyond the end of the file",
                                                             img->name, s->old_offset));
                 mask_copied(s->buffer, g->l2_entries);
         }
-        CO_TRY(&s->add, out, clusters_alloc(&s->alloc, img, 1, &s->new_offset));
+        CO_TRY(&s->add, out, clusters_alloc(&s->alloc, img, 1,
+                                               map_weight(img, l1, guest_offset),
+                                               &s->new_offset));
         CO_TRY(&s->add, give_back, io_write(&s->io, &img->file, s->new_offset, s->buffer,
                                             g->cluster_bytes));
         link_table(s, img, l1, guest_offset);
         goto out;
 give_back:
-        CO_UNDO(&s->add, clusters_free(&s->free, img, s->new_offset, g->cluster_bytes));
+        CO_UNDO(&s->add, clusters_free(&s->free, img, s->new_offset, g->cluster_bytes,
+                                       map_weight(img, l1, guest_offset)));
 out:
         free(s->buffer);
         s->buffer = NULL;
@@ -274,7 +291,7 @@ struct cluster_run map_entry_clusters(const struct image *img, uint64_t entry)
 }
 
 void map_set(struct image *img, struct slice *slice, uint64_t index, uint64_t entry,
-             bool keep_cluster)
+             unsigned weight, bool keep_cluster)
 {
         struct cluster_run old = map_entry_clusters(img, map_entry(slice, index));
         unsigned cluster_bits = image_geometry(img)->cluster_bits;
@@ -284,5 +301,5 @@ void map_set(struct image *img, struct slice *slice, uint64_t index, uint64_t en
         slice_mark_dirty(&img->l2, slice);
         if (old.cluster_count > 0 && !keep_cluster)
                 clusters_free_later(img, old.cluster_index << cluster_bits,
-                                    old.cluster_count << cluster_bits);
+                                    old.cluster_count << cluster_bits, weight);
 }

@@ -14,7 +14,8 @@
 /* A guest range of one kind whose clusters, if any, are contiguous on the host. */
 struct mapping {
         enum cluster_kind kind;
-        bool copied;                    /* NORMAL, ZERO_ALLOCATED: may be written in place */
+        bool copied;                    /* NORMAL, ZERO_ALLOCATED: may be written in place, as
+                                         * far as the table itself may */
         uint64_t entry;                 /* of the first cluster */
         uint64_t host_offset;           /* of the first byte asked for (not of its cluster);
                                          * NORMAL and ZERO_ALLOCATED only */
@@ -51,6 +52,7 @@ struct map_prepare {
         struct clusters_free free;
         struct slice_load load;
         struct io io;
+        struct slices_read read;
         uint8_t *buffer;
         uint64_t old_offset;
         uint64_t new_offset;
@@ -79,11 +81,18 @@ static inline uint64_t map_entry(const struct slice *slice, uint64_t index)
 /* What mapping one entry stands for; length_bytes is one cluster.  host_offset: cluster's. */
 int map_decode(struct image *img, uint64_t entry, uint64_t guest_offset, struct mapping *ret);
 
-/* Replaces an entry in memory; the old one's clusters are counted down after the
+/*
+ * References that a new cluster or table mapped at guest_offset is going to have, and an old one
+ * there loses: one, or two where a snapshot being prepared has been counted already.  Stays as it
+ * is as long as the caller holds a range lock there, or img->control.
+ */
+unsigned map_weight(const struct image *img, const struct l1_table *l1, uint64_t guest_offset);
+
+/* Replaces an entry in memory; the old one's clusters are counted down by weight after the
  * next commit, unless keep_cluster (the new entry uses the same host cluster).
  * The slice must be pinned and of a private table. */
 void map_set(struct image *img, struct slice *slice, uint64_t index, uint64_t entry,
-             bool keep_cluster);
+             unsigned weight, bool keep_cluster);
 
 /* Clusters that an entry references, for counting. */
 struct cluster_run {

@@ -13,7 +13,7 @@
 
 enum { RUN_MAX = 1024 };
 
-/* Clusters from s->at on with one reference; -EAGAIN: the slice of the count is not here. */
+/* Clusters from s->at on with no other reference; -EAGAIN: the slice of the count is not here. */
 static int sole_run(struct punch *s, struct image *img)
 {
         uint64_t filling = img->compressed_next >> image_geometry(img)->cluster_bits;
@@ -24,7 +24,7 @@ static int sole_run(struct punch *s, struct image *img)
                 ret = refs_get_cached(img, s->at + s->run, &count);
                 if (ret < 0)
                         return s->run > 0 ? 0 : ret;
-                if (count != 1 || (filling != 0 && filling == s->at + s->run))
+                if (count != s->weight || (filling != 0 && filling == s->at + s->run))
                         break;
         }
         return 0;
@@ -49,12 +49,12 @@ static void punched(struct image *img, int result)
                   "have holes: %s", img->name, g_strerror(-result));
 }
 
-int punch_clusters(struct punch *s, struct image *img, uint64_t cluster_index,
-                   uint64_t cluster_count)
+int punch_clusters(struct punch *s, struct image *img, const struct pending_free *f)
 {
         CO_BEGIN(s);
-        s->at = cluster_index;
-        s->end = cluster_index + cluster_count;
+        s->at = f->cluster_index;
+        s->end = f->cluster_index + f->cluster_count;
+        s->weight = f->weight;
         while (s->at < s->end && img->discard_to_file) {
                 while (sole_run(s, img) == -EAGAIN)
                         CO_TRY(s, out, refs_bring(&s->bring, img, s->at));

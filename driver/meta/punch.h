@@ -15,14 +15,14 @@ struct punch {
         uint64_t at;                    /* cluster index */
         uint64_t end;
         uint64_t run;                   /* clusters from at on that only the caller has */
+        unsigned weight;                /* references that it has */
 };
 
 /*
- * Coroutine: makes holes of those clusters whose only reference is the one that the caller
+ * Coroutine: makes holes of those clusters whose only references are those that the caller
  * is about to give up; nothing reads them any more.  A hint: errors are not reported, and a file
  * that cannot have holes is left alone from then on.
  */
-int punch_clusters(struct punch *s, struct image *img, uint64_t cluster_index,
-                   uint64_t cluster_count);
+int punch_clusters(struct punch *s, struct image *img, const struct pending_free *f);
 
 #endif

@@ -268,31 +268,38 @@ out:
         CO_END(s);
 }
 
+/* Goes on after an error, as refs_add does: what is left of the references goes. */
 int clusters_free(struct clusters_free *s, struct image *img, uint64_t host_offset,
-                  uint64_t byte_count)
+                  uint64_t byte_count, unsigned weight)
 {
         const struct geometry *g = image_geometry(img);
         uint64_t first = host_offset >> g->cluster_bits;
         uint64_t count = div_up(byte_count, g->cluster_bytes);
 
         CO_BEGIN(s);
-        CO_TRY(s, out, refs_add(&s->add, img, first, count, -1));
-out:
+        for (s->left = weight; s->left > 0; s->left--) {
+                CO_AWAIT(s, refs_add(&s->add, img, first, count, -1));
+                if (s->co.ret < 0 && s->co.err == 0)
+                        s->co.err = s->co.ret;
+        }
         CO_END(s);
 }
 
-void clusters_free_later(struct image *img, uint64_t host_offset, uint64_t byte_count)
+void clusters_free_later(struct image *img, uint64_t host_offset, uint64_t byte_count,
+                         unsigned weight)
 {
         const struct geometry *g = image_geometry(img);
         GArray *frees = img->refs.frees;
         struct pending_free f = {
                 .cluster_index = host_offset >> g->cluster_bits,
                 .cluster_count = div_up(byte_count, g->cluster_bytes),
+                .weight = weight,
         };
         struct pending_free *last = frees->len > 0
                 ? &g_array_index(frees, struct pending_free, frees->len - 1) : NULL;
 
-        if (last && last->cluster_index + last->cluster_count == f.cluster_index)
+        if (last && last->cluster_index + last->cluster_count == f.cluster_index &&
+            last->weight == f.weight)
                 last->cluster_count += f.cluster_count;
         else
                 g_array_append_val(frees, f);

@@ -132,23 +132,25 @@ struct clusters_alloc {
 };
 
 /*
- * Coroutine: allocates exactly cluster_count contiguous clusters (count 1 each, in
- * memory), *ret_host_offset.  -ENOSPC: host offsets exhausted.  Give back with clusters_free.
+ * Coroutine: allocates exactly cluster_count contiguous clusters, *ret_host_offset, with weight
+ * counts each, in memory: as many references as they are going to have, see map_weight.
+ * -ENOSPC: host offsets exhausted.  Give back with clusters_free.
  */
 int clusters_alloc(struct clusters_alloc *s, struct image *img, uint64_t cluster_count,
-                   uint64_t *ret_host_offset);
+                   unsigned weight, uint64_t *ret_host_offset);
 
 /*
  * Coroutine: allocates 1..max_count contiguous clusters, as many as lie free in a row; prefers to
  * begin at want_host_offset (0: anywhere) so that neighbours stay neighbours.
  */
 int clusters_alloc_run(struct clusters_alloc *s, struct image *img, uint64_t max_count,
-                       uint64_t want_host_offset, uint64_t *ret_host_offset,
+                       unsigned weight, uint64_t want_host_offset, uint64_t *ret_host_offset,
                        uint64_t *ret_count);
 
 /* clusters_alloc_run from memory alone; -EAGAIN: use the coroutine. */
-int clusters_alloc_cached(struct image *img, uint64_t max_count, uint64_t want_host_offset,
-                          uint64_t *ret_host_offset, uint64_t *ret_count);
+int clusters_alloc_cached(struct image *img, uint64_t max_count, unsigned weight,
+                          uint64_t want_host_offset, uint64_t *ret_host_offset,
+                          uint64_t *ret_count);
 
 /*
  * Was the run that the last allocation returned never written, so that it reads as
@@ -159,15 +161,17 @@ bool clusters_take_fresh(struct image *img, uint64_t host_offset, uint64_t byte_
 struct clusters_free {
         struct co co;
         struct refs_add add;
+        unsigned left;
 };
 
-/* Coroutine: counts down now.  For clusters never referenced from disk, or whose
- * reference is durably gone.  byte_count is rounded up to clusters. */
+/* Coroutine: counts down now, by weight.  For clusters never referenced from disk, or whose
+ * references are durably gone.  byte_count is rounded up to clusters. */
 int clusters_free(struct clusters_free *s, struct image *img, uint64_t host_offset,
-                  uint64_t byte_count);
+                  uint64_t byte_count, unsigned weight);
 
-/* Counts down after the next commit: the reference was just removed in memory. */
-void clusters_free_later(struct image *img, uint64_t host_offset, uint64_t byte_count);
+/* Counts down by weight after the next commit: the references were just removed in memory. */
+void clusters_free_later(struct image *img, uint64_t host_offset, uint64_t byte_count,
+                         unsigned weight);
 
 /* End of the last cluster in use, as far as counts say; bytes.  Coroutine. */
 struct refs_end {

@@ -118,6 +118,7 @@ static void unhash(struct slice_cache *c, struct slice *slice)
         }
         *p = slice->next_in_bucket;
         slice->next_in_bucket = NULL;
+        c->evictions++;
         g_queue_unlink(&c->clock, &slice->in_use);
         c->count--;
 }
@@ -145,7 +146,6 @@ static struct slice *evict(struct slice_cache *c)
 
                 if (evictable(s) && !s->recent) {
                         unhash(c, s);
-                        c->evictions++;
                         return s;
                 }
                 s->recent = false;
@@ -335,6 +335,24 @@ void slices_add(struct slice_cache *c, uint64_t host_offset, const uint8_t *byte
                 return;
         memcpy(s->bytes, bytes, c->slice_bytes);
         s->loaded = true;
+}
+
+int slices_store(struct slice_cache *c, uint64_t host_offset, const uint8_t *bytes)
+{
+        struct slice *s = find_any(c, host_offset);
+
+        if (s && !s->loaded) {
+                retire(c, s);           /* a read under way would bring old bytes */
+                s = NULL;
+        }
+        if (!s)
+                s = add(c, host_offset);
+        if (!s)
+                return -ENOMEM;
+        memcpy(s->bytes, bytes, c->slice_bytes);
+        s->loaded = true;
+        slice_mark_dirty(c, s);
+        return 0;
 }
 
 void slices_drop(struct slice_cache *c, uint64_t host_offset, uint64_t byte_count)

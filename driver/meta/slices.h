@@ -40,7 +40,7 @@ struct slice_cache {
         uint64_t slice_bytes;
         uint64_t limit;                 /* slices */
         uint64_t count;
-        uint64_t evictions;             /* ever */
+        uint64_t evictions;             /* slices that went, ever */
         struct slice **buckets;
         uint64_t bucket_count;          /* a power of two */
         GQueue clock;                   /* resident slices, eviction order */
@@ -101,6 +101,35 @@ void slices_put(struct slice_cache *c, uint64_t host_offset, const uint8_t *byte
  * Nothing that could have changed the file's bytes may have run since the read began, or the
  * slice must be one that only changes through this cache. */
 void slices_add(struct slice_cache *c, uint64_t host_offset, const uint8_t *bytes);
+
+/* The slice gets these bytes and is dirty.  -ENOMEM.  For tables that only change through this
+ * cache. */
+int slices_store(struct slice_cache *c, uint64_t host_offset, const uint8_t *bytes);
+
+/* ---- whole tables as memory has them (slices-read.c) ---- */
+
+struct slices_read {
+        struct co co;
+        struct { struct co co; } overlay;
+        struct io io;
+        struct slice_load load;
+        struct slice *slice;
+        uint64_t evictions;
+        uint64_t at;
+};
+
+/*
+ * Coroutine: brings up to date what was read from the file: resident slices may be newer, and
+ * so may be those that went since; evictions is c->evictions when the read began.  If the
+ * table can change meanwhile the caller excludes that.
+ */
+int slices_overlay(struct slices_read *s, struct slice_cache *c, uint64_t host_offset,
+                   uint8_t *bytes, uint64_t byte_count, uint64_t evictions);
+
+/* Coroutine: reads a table and brings it up to date.  What lies behind the end of the file is
+ * zeros, and s->io.eof_bytes says how much that is. */
+int slices_read(struct slices_read *s, struct slice_cache *c, uint64_t host_offset,
+                uint8_t *bytes, uint64_t byte_count);
 
 /* Forget the slices in a range, dirty ones too: the table is gone.  Pinned ones become
  * orphans: their holders see old bytes until they look again. */

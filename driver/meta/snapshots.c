@@ -4,7 +4,7 @@
  * A published table is never written to.  A change writes a whole new one elsewhere:
  *
  *   1. clusters for the new table are counted, the table is written there
- *   2. everything is made stable                     a crash until here leaks the new table
+ *   2. all that happened until now is made stable    a crash until here leaks the new table
  *   3. the root switches: table, count and what the caller adds, in one sector
  *   4. the old table's clusters are counted down     a crash before that leaks the old table
  *
@@ -309,26 +309,26 @@ int snapshots_publish(struct snapshots_publish *s, struct image *img, struct sna
         CO_TRY(s, out, lay_out(s, img, list, count));
         if (s->new_bytes > 0) {
                 CO_TRY(s, out, clusters_alloc(&s->alloc, img, div_up(s->new_bytes,
-                                                                     g->cluster_bytes),
+                                                                     g->cluster_bytes), 1,
                                               &s->new_offset));
                 CO_TRY(s, free_new, io_write(&s->io, &img->file, s->new_offset, s->buffer,
                                              round_up(s->new_bytes, g->cluster_bytes)));
                 img->data_written = true;
         }
         if (!PLANTED(ROOT_FIRST))
-                CO_TRY(s, free_new, meta_settle(&s->settle, img));
+                CO_TRY(s, free_new, meta_commit_counts(&s->commit, img));
 
         fill_change(s, count, with);
         s->old_count = img->header.snapshot_count;
         CO_TRY(s, free_new, root_switch(&s->root, img, &s->change));
         install(s, img, list);
         if (s->old_bytes > 0)
-                CO_UNDO(s, clusters_free(&s->free, img, s->old_offset, s->old_bytes));
+                CO_UNDO(s, clusters_free(&s->free, img, s->old_offset, s->old_bytes, 1));
         goto out;
 
 free_new:
         if (s->new_offset != 0 && img->state != IMAGE_POISONED)
-                CO_UNDO(s, clusters_free(&s->free, img, s->new_offset, s->new_bytes));
+                CO_UNDO(s, clusters_free(&s->free, img, s->new_offset, s->new_bytes, 1));
 out:
         free(s->buffer);
         s->buffer = NULL;

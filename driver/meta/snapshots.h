@@ -49,7 +49,7 @@ struct snapshots_publish {
         struct co co;
         struct clusters_alloc alloc;
         struct clusters_free free;
-        struct commit_settle settle;
+        struct commit_wait commit;
         struct io io;
         struct root_switch root;
         struct root_change change;
@@ -63,8 +63,8 @@ struct snapshots_publish {
 
 /*
  * Coroutine: writes list (count entries) as the new table and switches the root
- * to it, in one sector with what else is in `with` (its `what` may be 0).  All metadata is settled
- * before the switch, so the write gate must be closed.  On success the image owns list (the old
+ * to it, in one sector with what else is in `with` (its `what` may be 0).  All that happened before
+ * the call is durable before the switch, counts included.  On success the image owns list (the old
  * one is freed) and the old table's clusters are freed.  On failure list stays the
  * caller's; unless poisoned nothing changed.
  */

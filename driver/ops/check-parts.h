@@ -129,7 +129,7 @@ struct check_tree {
         struct table_reads reads;
         uint64_t next;
         uint64_t tag;
-        const uint8_t *bytes;
+        uint8_t *bytes;
         uint64_t odd_bytes;             /* of L2 tables at odd places walked so far */
         struct check_bitmaps bitmaps;
 };
@@ -147,7 +147,7 @@ struct check_counts {
         uint64_t done;                  /* blocks below are compared */
         uint64_t used_end;              /* one beyond the last cluster counted or referenced */
         uint64_t tag;
-        const uint8_t *bytes;
+        uint8_t *bytes;
 };
 
 /* Counts table and blocks; finds blocks that are broken. */
@@ -165,7 +165,7 @@ struct check_copied {
         struct table_reads reads;
         uint64_t next;
         uint64_t tag;
-        const uint8_t *bytes;
+        uint8_t *bytes;
         bool repair;
 };
 

@@ -62,7 +62,8 @@ static int remap_slice(struct remap *s, struct image *img, struct l1_table *l1,
                         return ret;
                 if (!remap_entry(img, l1, goal, &map, &entry))
                         continue;
-                map_set(img, s->slice, index + n, entry, entry_host_offset(entry) != 0);
+                map_set(img, s->slice, index + n, entry, map_weight(img, l1, s->position),
+                        entry_host_offset(entry) != 0);
                 if (entry_host_offset(entry) != 0)
                         grace_zeroed(img);
         }

@@ -6,14 +6,13 @@
 #ifndef OPS_EXCLUSIVE_H
 #define OPS_EXCLUSIVE_H
 
-#include "meta/commit.h"
+#include "ops/motion.h"
 
 struct exclusive {
         struct co co;
         struct waiter waiter;
         struct commit_settle settle;
-        struct dirty_change dirty;
-        uint64_t leaks;                 /* of the loop, at the beginning */
+        struct motion motion;
 };
 
 /*

@@ -99,12 +99,12 @@ static int claim(struct extent *s, struct image *img, uint64_t want_host_offset)
         CO_BEGIN(&s->claim);
         memset(&s->u.alloc, 0, sizeof(s->u.alloc));
         s->claim.want = preferred_place(s, img, want_host_offset);
-        s->claim.why = clusters_alloc_cached(img, s->cluster_count, s->claim.want,
+        s->claim.why = clusters_alloc_cached(img, s->cluster_count, s->weight, s->claim.want,
                                              &s->host_offset, &s->claim.count);
         if (s->claim.why == -EAGAIN)
                 CO_TRY(&s->claim, out, clusters_alloc_run(&s->u.alloc, img, s->cluster_count,
-                                                          s->claim.want, &s->host_offset,
-                                                          &s->claim.count));
+                                                          s->weight, s->claim.want,
+                                                          &s->host_offset, &s->claim.count));
         else if (s->claim.why < 0)
                 CO_FAIL(&s->claim, out, s->claim.why);
         g_assert(s->claim.count > 0 && s->claim.count <= s->cluster_count);
@@ -308,7 +308,7 @@ static void link_clusters(struct extent *s, struct image *img)
                 return;
         for (n = 0; n < s->cluster_count; n++)
                 map_set(img, s->slice, s->index + n,
-                        (s->host_offset + clusters_bytes(img, n)) | ENTRY_COPIED,
+                        (s->host_offset + clusters_bytes(img, n)) | ENTRY_COPIED, s->weight,
                         s->treatment == EXTENT_REUSE);
 }
 
@@ -320,6 +320,7 @@ int extent_write(struct extent *s, struct pieces *w, struct image *img, struct l
         plan(s, img, offset, length_bytes);
         CO_TRY(s, done, range_lock(&s->lock, img, l1 != &img->active, s->first,
                                    s->first + clusters_bytes(img, s->cluster_count)));
+        s->weight = map_weight(img, l1, s->first);
         memset(&s->u.prepare, 0, sizeof(s->u.prepare));
         CO_TRY(s, unlock, map_prepare(&s->u.prepare, img, l1, offset, &s->slice));
         CO_TRY(s, unpin, judge(s, img));
@@ -337,7 +338,7 @@ give_back:
         memset(&s->u.free, 0, sizeof(s->u.free));
         if (s->treatment == EXTENT_NEW)
                 CO_UNDO(s, clusters_free(&s->u.free, img, s->host_offset,
-                                         clusters_bytes(img, s->cluster_count)));
+                                         clusters_bytes(img, s->cluster_count), s->weight));
 unpin:
         free(s->buffer);
         s->buffer = NULL;

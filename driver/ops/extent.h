@@ -46,6 +46,7 @@ struct extent {
         uint64_t index;                 /* of the first cluster's entry in slice */
         uint64_t first;                 /* guest offset of the first cluster */
         uint64_t cluster_count;
+        unsigned weight;                /* of the clusters, see map_weight */
         uint64_t host_offset;           /* of the first cluster */
         enum extent_treatment treatment;
         bool is_fresh;                  /* the host clusters were never written */

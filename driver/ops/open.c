@@ -69,6 +69,7 @@ struct image *image_new(struct loop *loop, const struct hvb_host *host, const ch
         img->writable = (open_flags & HVB_OPEN_RDWR) != 0;
         img->file.fd = -1;
         img->max_depth = options->backing_depth;
+        img->walk_share = options->walk_share;
         img->discard_to_file = options->discard_unmap;
         return img;
 }

@@ -14,6 +14,8 @@ const char *const open_option_texts[] = {
         "l2-cache-size=bytes for L2 tables, k/M/G allowed (enough for the disk, at most 256M)",
         "refcount-cache-size=bytes for refcount blocks (enough for the file, at most 64M)",
         "backing-depth=how many backing files may lie below an image (200)",
+        "walk-share=percent of the thread's time that snapshot operations take while the guest has "
+                "requests in flight, 1 to 100 (25)",
         "lazy-refcounts=on or off: write refcounts late, version 3 only (as the image says)",
         "discard=unmap makes holes in the file where data was discarded, ignore does not (ignore)",
         "engine=auto, io_uring or threads (auto)",
@@ -58,6 +60,12 @@ static bool parse_one(struct open_options *o, const char *key, const char *value
                 o->backing_depth = (unsigned)number;
                 return true;
         }
+        if (strcmp(key, "walk-share") == 0) {
+                if (!parse_size(value, &number) || number < 1 || number > 100)
+                        return false;
+                o->walk_share = (unsigned)number;
+                return true;
+        }
         if (strcmp(key, "lazy-refcounts") == 0) {
                 o->lazy_refcounts = strcmp(value, "on") == 0;
                 return o->lazy_refcounts || strcmp(value, "off") == 0;
@@ -82,6 +90,7 @@ int open_options_parse(struct open_options *ret, const char *const *options,
 {
         *ret = (struct open_options) {
                 .backing_depth = 200,
+                .walk_share = 25,
                 .lazy_refcounts = -1,
                 .engine = "auto",
                 .restricted = true,

@@ -138,7 +138,7 @@ static void set_entries(struct preallocate *s, struct image *img, enum hvb_preal
 
         for (i = 0; i < s->run_count; i++)
                 map_set(img, s->slice, index + i,
-                        (s->host_offset + i * g->cluster_bytes) | flags, true);
+                        (s->host_offset + i * g->cluster_bytes) | flags, 1, true);
         s->index += s->run_count;
         s->next_host_offset = run_end(s, img);
 }
@@ -149,7 +149,7 @@ static int map_slice(struct preallocate *s, struct image *img, enum hvb_prealloc
         CO_TRY(&s->map, out, map_prepare(&s->prepare, img, &img->active, s->position, &s->slice));
         s->index = 0;
         while (next_gap(s, img) > 0) {
-                CO_TRY(&s->map, unpin, clusters_alloc_run(&s->alloc, img, next_gap(s, img),
+                CO_TRY(&s->map, unpin, clusters_alloc_run(&s->alloc, img, next_gap(s, img), 1,
                                                           s->next_host_offset, &s->host_offset,
                                                           &s->run_count));
                 s->is_fresh = clusters_take_fresh(img, s->host_offset, run_bytes(s, img));
@@ -158,7 +158,7 @@ static int map_slice(struct preallocate *s, struct image *img, enum hvb_prealloc
         }
         goto unpin;
 give_back:
-        CO_UNDO(&s->map, clusters_free(&s->free, img, s->host_offset, run_bytes(s, img)));
+        CO_UNDO(&s->map, clusters_free(&s->free, img, s->host_offset, run_bytes(s, img), 1));
 unpin:
         slice_unpin(&img->l2, s->slice);
 out:

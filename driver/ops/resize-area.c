@@ -65,10 +65,10 @@ static void release_table(struct unmap_area *s, struct image *img)
 
                 if (run.cluster_count > 0)
                         clusters_free_later(img, run.cluster_index << g->cluster_bits,
-                                            run.cluster_count << g->cluster_bits);
+                                            run.cluster_count << g->cluster_bits, 1);
         }
         l1_set(&img->active, (uint32_t)(s->position / g->l2_span_bytes), 0);
-        clusters_free_later(img, s->l2_offset, g->cluster_bytes);
+        clusters_free_later(img, s->l2_offset, g->cluster_bytes, 1);
         slices_drop(&img->l2, s->l2_offset, g->cluster_bytes);
 }
 
@@ -97,7 +97,7 @@ static int unmap_slice(struct unmap_area *s, struct image *img)
                                                s->position));
         for (i = 0; i < count; i++)
                 if (map_entry(s->slice, index + i) != 0)
-                        map_set(img, s->slice, index + i, 0, false);
+                        map_set(img, s->slice, index + i, 0, 1, false);
 unpin:
         slice_unpin(&img->l2, s->slice);
 out:
@@ -180,7 +180,7 @@ static int hide_slice(struct hide_area *s, struct image *img)
         CO_TRY(&s->slice, out, map_prepare(&s->prepare, img, &img->active, s->position, &s->l2));
         for (i = 0; i < count; i++)
                 if (map_entry(s->l2, index + i) != ENTRY_ZERO)
-                        map_set(img, s->l2, index + i, ENTRY_ZERO, false);
+                        map_set(img, s->l2, index + i, ENTRY_ZERO, 1, false);
         slice_unpin(&img->l2, s->l2);
 out:
         CO_END(&s->slice);

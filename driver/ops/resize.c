@@ -84,7 +84,7 @@ static int extend_l1(struct l1_extend *s, struct image *img, uint32_t count)
 
         CO_BEGIN(s);
         s->byte_count = round_up(count * UINT64_C(8), g->cluster_bytes);
-        CO_TRY(s, out, clusters_alloc(&s->alloc, img, s->byte_count >> g->cluster_bits,
+        CO_TRY(s, out, clusters_alloc(&s->alloc, img, s->byte_count >> g->cluster_bits, 1,
                                       &s->offset));
         CO_TRY(s, free_new, prepare_l1(s, img, count));
         CO_TRY(s, free_new, l1_write(&s->io, img, &s->l1, s->offset, UINT64_MAX));
@@ -92,13 +92,13 @@ static int extend_l1(struct l1_extend *s, struct image *img, uint32_t count)
         CO_TRY(s, poisoned, root_switch(&s->root, img, &s->change));
         install_l1(s, img);
         if (s->old_bytes > 0)
-                CO_UNDO(s, clusters_free(&s->free, img, s->old_offset, s->old_bytes));
+                CO_UNDO(s, clusters_free(&s->free, img, s->old_offset, s->old_bytes, 1));
         goto out;
 poisoned:
         if (img->state == IMAGE_POISONED)
                 goto drop_l1;           /* either table may be the one: leak */
 free_new:
-        CO_UNDO(s, clusters_free(&s->free, img, s->offset, s->byte_count));
+        CO_UNDO(s, clusters_free(&s->free, img, s->offset, s->byte_count, 1));
 drop_l1:
         l1_clear(&s->l1);
 out:

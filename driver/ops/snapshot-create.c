@@ -1,19 +1,30 @@
 /*
- * snapshot-create.c - taking an internal snapshot, guest writes held off.
+ * snapshot-create.c - taking an internal snapshot, while the guest reads and writes.
  *
- *   1. everything is settled, a v3 image is marked dirty; VM state that QEMU left in the
- *      active L1 goes
- *   2. the active tree's counts go up, its COPIED flags are cleared
- *   3. the snapshot's L1 is written: the disk's entries, and behind them those of the
- *      saved VM state, whose references it takes over
- *   4. counts and flags are made stable
- *   5. the new snapshot table is written and the root switches to it
- *   6. the tree of a snapshot that was replaced is counted down
+ * Prepare
+ *   1. a v3 image is marked dirty; VM state that QEMU left in the active L1 goes
+ *   2. the active tree's counts go up, an L2 table at a time.  In what is counted already
+ *      a cluster that the guest allocates counts two, one that it frees loses two, so
+ *      that nothing is left to be added at the switch (map_weight)
+ * Switch, in memory: writes in flight land, new ones wait
+ *   3. the snapshot takes the L1 entries, and those of the saved VM state behind them;
+ *      COPIED goes from the active L1.  Whatever it maps is shared from now on: the guest
+ *      copies a table before it changes it, and a cluster before it writes to it
+ * Publish
+ *   4. the snapshot's L1 is written, COPIED goes from its tables, which nobody changes any more
+ *   5. counts, then flags and the active L1 are made stable
+ *   6. the new snapshot table is written and the root switches to it
+ *   7. the tree of a snapshot that was replaced is counted down; the mark goes
  *
- * A crash before 5 leaves the old list and counts that are too high, which the dirty
- * bit (v3) or a check (v2) repairs; after 5 the new list, and perhaps the replaced
- * snapshot's clusters leaked.  Failing before 5 is undone in reverse order.
- * After 5 the snapshot exists: what fails in 6 leaks and is told, but is no failure.
+ * A crash before 6 leaves the old list and counts that are too high, which the dirty
+ * bit (v3) or a check (v2) repairs: until then nothing on disk refers to what only the
+ * snapshot has, and COPIED that is still set on a count of two has one reference.  The
+ * guest's flushes are commits like any others, they order their own data and nothing
+ * else.  After 6 the new list, and perhaps the replaced snapshot's clusters leaked.
+ *
+ * Failing before 3 counts down what was counted.  Failing between 3 and 6 is the
+ * deletion of a snapshot that is in no list: its tree is counted down, and COPIED
+ * comes back.  After 6 the snapshot exists: what fails leaks and is told, but is no failure.
  *
  * A saved VM state is for one attempt: if that fails past its arguments the state goes
  * too, so that the next one to be saved begins with nothing but holes.
@@ -24,6 +35,7 @@
 #include <inttypes.h>
 
 #include "disk/error.h"
+#include "disk/planted.h"
 #include "ops/snapshot-create.h"
 
 /* ---- judging ---- */
@@ -80,30 +92,25 @@ static struct snapshot *new_entry(struct snapshot_create *s)
 
 /* VM state begins at the slot behind the disk's; it may be longer than what was saved,
  * or shorter: both are kept. */
-static int make_l1(struct snapshot_create *s, struct image *img,
-                   const struct hvb_snapshot_info *info, struct hvb_error *err)
+static uint64_t l1_slots(const struct image *img, const struct hvb_snapshot_info *info)
 {
         const struct geometry *g = image_geometry(img);
-        uint64_t state_slot = geometry_l1_entries(g, image_size(img));
         uint64_t state_slots = u64_max(geometry_l1_entries(g, info->vm_state_bytes),
                                        img->vmstate.count);
-        uint64_t slots = u64_max(state_slot + state_slots, 1);
-        uint32_t i;
 
-        if (slots > MAX_L1_BYTES / 8)
-                return error_set(err, -EFBIG, "the disk of %" PRIu64 " bytes and %" PRIu64
-                                 " bytes of VM state need %" PRIu64 " L1 entries, limit %u",
-                                 image_size(img), info->vm_state_bytes, slots,
-                                 MAX_L1_BYTES / 8);
-        if (l1_init(&s->l1, (uint32_t)slots, 0) < 0)
-                return -ENOMEM;
-        new_entry(s)->l1_entries = (uint32_t)slots;
-        s->disk_slots = (uint32_t)u64_min(state_slot, img->active.count);
-        for (i = 0; i < s->disk_slots; i++)
-                s->l1.entries[i] = img->active.entries[i];
-        for (i = 0; i < img->vmstate.count; i++)
-                s->l1.entries[state_slot + i] = img->vmstate.entries[i];
-        return 0;
+        return u64_max(geometry_l1_entries(g, image_size(img)) + state_slots, 1);
+}
+
+static int check_slots(const struct image *img, const struct hvb_snapshot_info *info,
+                       struct hvb_error *err)
+{
+        uint64_t slots = l1_slots(img, info);
+
+        if (slots <= MAX_L1_BYTES / 8)
+                return 0;
+        return error_set(err, -EFBIG, "the disk of %" PRIu64 " bytes and %" PRIu64
+                         " bytes of VM state need %" PRIu64 " L1 entries, limit %u",
+                         image_size(img), info->vm_state_bytes, slots, MAX_L1_BYTES / 8);
 }
 
 static int make_list(struct snapshot_create *s, struct image *img,
@@ -139,27 +146,7 @@ static void forget(struct snapshot_create *s)
         s->list = NULL;
         l1_clear(&s->l1);
         l1_clear(&s->old_l1);
-}
-
-/* ---- the steps ---- */
-
-/* References to the VM state are the snapshot's now; a compressed cluster that was being
- * filled up stays as it is. */
-static void hand_over(struct snapshot_create *s, struct image *img,
-                      struct hvb_snapshot_info *info)
-{
-        const struct snapshot *entry = &img->snapshots[s->list_count - 1];
-
-        s->list = NULL;
-        l1_clear(&img->vmstate);
-        img->vmstate_pending = false;
-        img->compressed_next = 0;
-        if (s->replaced >= 0)
-                vmstate_forget_loaded(img, s->old_l1.offset);
-        if (img->loaded.offset == 0)
-                vmstate_take_loaded(img, entry, &s->l1);
-        g_strlcpy(info->id_str, entry->id, sizeof(info->id_str));
-        info->disk_bytes = entry->disk_bytes;
+        l1_clear(&s->state);
 }
 
 static int count_overflow(const struct image *img, const struct hvb_snapshot_info *info, int code,
@@ -171,6 +158,86 @@ static int count_overflow(const struct image *img, const struct hvb_snapshot_inf
                          1u << image_geometry(img)->refcount_order, img->name, info->name);
 }
 
+/* ---- prepare ---- */
+
+/* Counts of one bit have no second reference to give: then nothing may be mapped, or mapped
+ * meanwhile. */
+static bool counts_are_too_narrow(const struct image *img)
+{
+        return image_geometry(img)->refcount_max < 2;
+}
+
+static int prepare(struct snapshot_create *s, struct image *img, struct hvb_snapshot_info *info,
+                   struct hvb_error *err)
+{
+        CO_BEGIN(&s->prepare);
+        CO_UNDO(&s->prepare, vmstate_trim(&s->trim, img));
+        CO_TRY(&s->prepare, out, check_slots(img, info, err));
+        s->disk_slots = (uint32_t)u64_min(geometry_l1_entries(image_geometry(img),
+                                                              image_size(img)),
+                                          img->active.count);
+        if (counts_are_too_narrow(img)) {
+                CO_TRY(&s->prepare, out, gate_close(&img->writes, &s->gate));
+                s->gate_held = true;
+        }
+        CO_AWAIT(&s->prepare, tree_prepare(&s->count, img, s->disk_slots));
+        if (s->prepare.co.ret < 0)
+                CO_FAIL(&s->prepare, out, count_overflow(img, info, s->prepare.co.ret, err));
+out:
+        CO_END(&s->prepare);
+}
+
+/* ---- switch ---- */
+
+/* No write is in flight.  After an error nothing has changed. */
+static int take_tree(struct snapshot_create *s, struct image *img,
+                     const struct hvb_snapshot_info *info, struct hvb_error *err)
+{
+        uint64_t state_slot = geometry_l1_entries(image_geometry(img), image_size(img));
+        uint32_t i;
+        int ret = check_slots(img, info, err);
+
+        if (ret == 0)
+                ret = l1_init(&s->l1, (uint32_t)l1_slots(img, info), 0);
+        if (ret < 0)
+                return ret;
+        new_entry(s)->l1_entries = s->l1.count;
+        for (i = 0; i < s->disk_slots; i++) {
+                s->l1.entries[i] = img->active.entries[i];
+                if ((img->active.entries[i] & ENTRY_COPIED) && !PLANTED(SWITCH_KEEPS_COPIED))
+                        l1_set(&img->active, i, img->active.entries[i] & ~ENTRY_COPIED);
+        }
+        for (i = 0; i < img->vmstate.count; i++)
+                s->l1.entries[state_slot + i] = img->vmstate.entries[i];
+        img->vmstate_taken = true;
+        img->walked_slots = 0;
+        img->compressed_next = 0;
+        return 0;
+}
+
+static int wait_for_writes(struct snapshot_create *s, struct image *img)
+{
+        if (s->gate_held)
+                return 0;
+        return gate_close(&img->writes, &s->gate);
+}
+
+static int switch_over(struct snapshot_create *s, struct image *img,
+                       struct hvb_snapshot_info *info, struct hvb_error *err)
+{
+        CO_BEGIN(&s->switch_over);
+        CO_TRY(&s->switch_over, out, wait_for_writes(s, img));
+        s->gate_held = true;
+        CO_TRY(&s->switch_over, out, take_tree(s, img, info, err));
+out:
+        if (s->gate_held)
+                gate_open(&img->writes);
+        s->gate_held = false;
+        CO_END(&s->switch_over);
+}
+
+/* ---- publish ---- */
+
 static int read_replaced(struct snapshot_create *s, struct image *img)
 {
         const struct snapshot *old;
@@ -181,43 +248,93 @@ static int read_replaced(struct snapshot_create *s, struct image *img)
         return l1_read(&s->io, img, old->l1_offset, old->l1_entries, &s->old_l1);
 }
 
-/* From 2 to 5, or back. */
-static int take(struct snapshot_create *s, struct image *img, struct hvb_snapshot_info *info,
-                struct hvb_error *err)
+/* References to the VM state are the snapshot's now. */
+static void hand_over(struct snapshot_create *s, struct image *img,
+                      struct hvb_snapshot_info *info)
+{
+        const struct snapshot *entry = &img->snapshots[s->list_count - 1];
+
+        s->list = NULL;
+        vmstate_forget_saved(img);
+        if (s->replaced >= 0)
+                vmstate_forget_loaded(img, s->old_l1.offset);
+        if (img->loaded.offset == 0)
+                vmstate_take_loaded(img, entry, &s->l1);
+        g_strlcpy(info->id_str, entry->id, sizeof(info->id_str));
+        info->disk_bytes = entry->disk_bytes;
+}
+
+static int publish(struct snapshot_create *s, struct image *img, struct hvb_snapshot_info *info)
 {
         static const struct root_change nothing_else = { .what = 0 };
 
-        CO_BEGIN(&s->take);
-        CO_AWAIT(&s->take, tree_count_up(&s->count, img, &img->active, s->disk_slots));
-        if (s->take.co.ret < 0)
-                CO_FAIL(&s->take, refresh, count_overflow(img, info, s->take.co.ret, err));
-        CO_TRY(&s->take, count_down, tree_clear_copied(&s->count, img, &img->vmstate));
-        CO_TRY(&s->take, count_down, clusters_alloc(&s->alloc, img,
-                                                    tree_l1_clusters(img, s->l1.count),
-                                                    &new_entry(s)->l1_offset));
-        CO_TRY(&s->take, free_l1, l1_write(&s->io, img, &s->l1, new_entry(s)->l1_offset,
-                                           ~ENTRY_COPIED));
+        CO_BEGIN(&s->publish);
+        CO_TRY(&s->publish, out, clusters_alloc(&s->alloc, img,
+                                                tree_l1_clusters(img, s->l1.count), 1,
+                                                &s->l1.offset));
+        new_entry(s)->l1_offset = s->l1.offset;
+        CO_TRY(&s->publish, out, l1_write(&s->io, img, &s->l1, s->l1.offset, ~ENTRY_COPIED));
         img->data_written = true;
-        CO_TRY(&s->take, free_l1, snapshots_publish(&s->publish, img, s->list, s->list_count,
-                                                    &nothing_else));
+        CO_TRY(&s->publish, out, tree_clear_copied(&s->count, img, &s->l1));
+        CO_TRY(&s->publish, out, snapshots_publish(&s->publication, img, s->list, s->list_count,
+                                                   &nothing_else));
         hand_over(s, img, info);
-        goto out;
-
-free_l1:
-        if (img->state == IMAGE_POISONED)
-                goto out;
-        CO_UNDO(&s->take, clusters_free(&s->free, img, new_entry(s)->l1_offset,
-                                        s->l1.count * UINT64_C(8)));
-count_down:
-        if (img->state == IMAGE_POISONED)
-                goto out;
-        CO_UNDO(&s->take, tree_count_down(&s->count, img, &img->active, s->disk_slots));
-refresh:
-        if (img->state == IMAGE_POISONED)
-                goto out;
-        CO_UNDO(&s->take, tree_refresh_copied(&s->refresh, img, &img->active));
-        CO_UNDO(&s->take, vmstate_drop(&s->drop_state, img));
 out:
+        CO_END(&s->publish);
+}
+
+/* ---- giving up ---- */
+
+/* Before the switch the VM state is a tree of its own; somebody may be writing to it. */
+static int give_up_state(struct snapshot_create *s, struct image *img)
+{
+        CO_BEGIN(&s->give_up);
+        CO_UNDO(&s->give_up, wait_for_writes(s, img));
+        s->state = img->vmstate;
+        img->vmstate = (struct l1_table) { .count = 0 };
+        vmstate_forget_saved(img);
+        gate_open(&img->writes);
+        s->gate_held = false;
+        if (s->state.count > 0)
+                CO_UNDO(&s->give_up, tree_drop(&s->drop, img, &s->state));
+        CO_END(&s->give_up);
+}
+
+/* After it the state is part of the tree. */
+static int give_up_tree(struct snapshot_create *s, struct image *img)
+{
+        CO_BEGIN(&s->give_up);
+        vmstate_forget_saved(img);
+        CO_UNDO(&s->give_up, tree_drop(&s->drop, img, &s->l1));
+        CO_UNDO(&s->give_up, meta_commit_counts(&s->commit, img));
+        CO_UNDO(&s->give_up, tree_refresh_copied(&s->count, img));
+        CO_END(&s->give_up);
+}
+
+/* ---- all of it ---- */
+
+static int take(struct snapshot_create *s, struct image *img, struct hvb_snapshot_info *info,
+                struct hvb_error *err)
+{
+        CO_BEGIN(&s->take);
+        CO_TRY(&s->take, give_up_state, prepare(s, img, info, err));
+        CO_TRY(&s->take, count_down, switch_over(s, img, info, err));
+        CO_TRY(&s->take, give_up_tree, publish(s, img, info));
+        goto out;
+give_up_tree:
+        if (img->state != IMAGE_POISONED)
+                CO_UNDO(&s->take, give_up_tree(s, img));
+        goto out;
+count_down:
+        if (img->state != IMAGE_POISONED)
+                CO_UNDO(&s->take, tree_unprepare(&s->count, img));
+give_up_state:
+        if (img->state != IMAGE_POISONED)
+                CO_UNDO(&s->take, give_up_state(s, img));
+out:
+        if (s->gate_held)
+                gate_open(&img->writes);
+        s->gate_held = false;
         CO_END(&s->take);
 }
 
@@ -227,18 +344,16 @@ int snapshot_create(struct snapshot_create *s, struct image *img, struct hvb_sna
         image_assert(img);
 
         CO_BEGIN(s);
-        CO_TRY(s, done, co_lock_acquire(&img->control, &s->waiter));
+        CO_TRY(s, done, co_lock_acquire(&img->control, &s->control));
         CO_TRY(s, unlock, check_request(s, img, info, flags, err));
         CO_TRY(s, forget, read_replaced(s, img));
         CO_TRY(s, forget, make_list(s, img, info));
-        CO_TRY(s, forget, exclusive_begin(&s->exclusive, img));
-        CO_UNDO(s, vmstate_trim(&s->trim, img));
-        CO_TRY(s, end, make_l1(s, img, info, err));
+        CO_TRY(s, forget, motion_begin(&s->motion, img));
         CO_TRY(s, end, take(s, img, info, err));
         if (s->replaced >= 0)
                 CO_UNDO(s, tree_drop(&s->drop, img, &s->old_l1));
 end:
-        CO_UNDO(s, exclusive_end(&s->exclusive, img));
+        CO_UNDO(s, motion_end(&s->motion, img));
 forget:
         forget(s);
 unlock:

@@ -7,30 +7,35 @@
 #define OPS_SNAPSHOT_CREATE_H
 
 #include "meta/snapshots.h"
-#include "ops/exclusive.h"
+#include "ops/motion.h"
 #include "ops/tree.h"
 #include "ops/vmstate.h"
 
 struct snapshot_create {
         struct co co;
-        struct waiter waiter;
-        struct exclusive exclusive;
         struct { struct co co; } take;
+        struct { struct co co; } prepare;
+        struct { struct co co; } switch_over;
+        struct { struct co co; } publish;
+        struct { struct co co; } give_up;
+        struct waiter control;
+        struct waiter gate;
+        struct motion motion;
         struct l1_io io;
         struct clusters_alloc alloc;
-        struct clusters_free free;
+        struct commit_wait commit;
         struct tree_count count;
-        struct tree_refresh refresh;
         struct tree_drop drop;
-        struct vmstate_drop drop_state;
         struct vmstate_trim trim;
-        struct snapshots_publish publish;
+        struct snapshots_publish publication;
         struct l1_table l1;             /* the snapshot's, in memory */
         struct l1_table old_l1;         /* of the snapshot that is replaced */
+        struct l1_table state;          /* a VM state that is given up */
         struct snapshot *list;          /* the new one */
         uint32_t list_count;
         uint32_t disk_slots;            /* active L1 entries that the snapshot takes */
         int replaced;                   /* index in the list, or -1 */
+        bool gate_held;
 };
 
 /*
@@ -38,7 +43,8 @@ struct snapshot_create {
  * info: name and what else the host knows; id_str and disk_bytes are filled in.
  * flags: HVB_SNAPSHOT_REPLACE.  -EEXIST, -EFBIG (a limit), -EINVAL (name; a refcount
  * would overflow).  On failure the image is as before, or poisoned; the saved VM state is dropped,
- * unless the arguments were refused.
+ * unless the arguments were refused.  The guest reads and writes meanwhile: the snapshot is the
+ * disk at one moment.
  */
 int snapshot_create(struct snapshot_create *s, struct image *img, struct hvb_snapshot_info *info,
                     uint32_t flags, struct hvb_error *err);

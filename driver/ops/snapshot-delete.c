@@ -1,14 +1,19 @@
 /*
- * snapshot-delete.c - deleting a snapshot, guest writes held off.
+ * snapshot-delete.c - deleting a snapshot, while the guest reads and writes.
  *
- *   1. everything is settled, a v3 image is marked dirty
+ *   1. a v3 image is marked dirty
  *   2. the list without the snapshot is published
- *   3. the tree that nothing refers to any more is counted down, then its L1
+ *   3. its L1 and the tree that nothing refers to any more are counted down, a table at a time
  *   4. counts are made stable
- *   5. active clusters that are private again get COPIED; that is made stable
+ *   5. active clusters that are private again get COPIED, a table at a time; that is made
+ *      stable, and the mark goes
+ *
+ * Nobody changes the tree of 3: as long as it counts for a table that the active L1 has too,
+ * that one is copied before it is written.  What the guest remaps meanwhile is counted by
+ * itself.  In 5 an L2 table's guest range is locked, and its flags change in memory.
  *
  * A crash before 2 leaves the snapshot; after 2 it is gone and some clusters leak,
- * which the dirty bit (v3) or a check (v2) repairs.  Between 4 and 5 COPIED is clear at a
+ * which the dirty bit (v3) or a check (v2) repairs.  Until 5 COPIED is clear at a
  * count of 1: the safe side.  What fails after 2 leaks and is told, but is no failure.
  *
  * SPDX-License-Identifier: MIT
@@ -63,7 +68,7 @@ int snapshot_delete(struct snapshot_delete *s, struct image *img, const char *id
         CO_TRY(s, unlock, make_list(s, img));
         CO_TRY(s, forget, l1_read(&s->io, img, target(s, img)->l1_offset,
                                   target(s, img)->l1_entries, &s->l1));
-        CO_TRY(s, forget, exclusive_begin(&s->exclusive, img));
+        CO_TRY(s, forget, motion_begin(&s->motion, img));
         if (PLANTED(DELETE_COUNTS_FIRST))
                 CO_UNDO(s, tree_drop(&s->drop, img, &s->l1));
         CO_TRY(s, end, snapshots_publish(&s->publish, img, s->list, s->list_count,
@@ -72,9 +77,10 @@ int snapshot_delete(struct snapshot_delete *s, struct image *img, const char *id
         vmstate_forget_loaded(img, s->l1.offset);
         if (!PLANTED(DELETE_COUNTS_FIRST))
                 CO_UNDO(s, tree_drop(&s->drop, img, &s->l1));
-        CO_UNDO(s, tree_refresh_copied(&s->refresh, img, &img->active));
+        CO_UNDO(s, meta_commit_counts(&s->commit, img));
+        CO_UNDO(s, tree_refresh_copied(&s->refresh, img));
 end:
-        CO_UNDO(s, exclusive_end(&s->exclusive, img));
+        CO_UNDO(s, motion_end(&s->motion, img));
 forget:
         snapshots_free_list(s->list, s->list_count);
         s->list = NULL;

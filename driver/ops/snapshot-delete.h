@@ -7,17 +7,18 @@
 #define OPS_SNAPSHOT_DELETE_H
 
 #include "meta/snapshots.h"
-#include "ops/exclusive.h"
+#include "ops/motion.h"
 #include "ops/tree.h"
 
 struct snapshot_delete {
         struct co co;
         struct waiter waiter;
-        struct exclusive exclusive;
+        struct motion motion;
         struct l1_io io;
         struct snapshots_publish publish;
         struct tree_drop drop;
-        struct tree_refresh refresh;
+        struct tree_count refresh;
+        struct commit_wait commit;
         struct l1_table l1;
         struct snapshot *list;          /* without the snapshot */
         uint32_t list_count;

@@ -121,6 +121,7 @@ static int change(struct snapshot_goto *s, struct image *img, struct hvb_error *
         CO_BEGIN(&s->change);
         CO_TRY(&s->change, out, clusters_alloc(&s->alloc, img,
                                                tree_l1_clusters(img, fresh_slots(s, img)),
+                                               1,
                                                &s->fresh_offset));
         CO_TRY(&s->change, free_l1, make_fresh(s, img));
         CO_AWAIT(&s->change, tree_count_up(&s->count, img, &s->fresh, s->fresh.count));
@@ -150,7 +151,7 @@ free_l1:
         if (img->state == IMAGE_POISONED)
                 goto out;
         CO_UNDO(&s->change, clusters_free(&s->free, img, s->fresh_offset,
-                                          fresh_slots(s, img) * UINT64_C(8)));
+                                          fresh_slots(s, img) * UINT64_C(8), 1));
 out:
         CO_END(&s->change);
 }

@@ -49,7 +49,7 @@ void table_reads_begin(struct table_reads *t, uint64_t host_offset, uint64_t tag
         t->begun++;
 }
 
-int table_reads_next(struct table_reads *t, const uint8_t **ret_bytes, uint64_t *ret_tag)
+int table_reads_next(struct table_reads *t, uint8_t **ret_bytes, uint64_t *ret_tag)
 {
         unsigned slot = t->ended % t->depth;
         struct table_read *r = &t->slots[slot];
@@ -64,6 +64,12 @@ int table_reads_next(struct table_reads *t, const uint8_t **ret_bytes, uint64_t 
         if (ret == 0)
                 *ret_bytes = t->buffer + slot * t->table_bytes;
         return ret;
+}
+
+uint64_t table_reads_eof_bytes(const struct table_reads *t)
+{
+        g_assert(t->ended > 0);
+        return t->slots[(t->ended - 1) % t->depth].io.eof_bytes;
 }
 
 int table_reads_close(struct table_reads *t)

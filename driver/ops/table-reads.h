@@ -48,7 +48,10 @@ void table_reads_begin(struct table_reads *t, uint64_t host_offset, uint64_t tag
  * Leaf: the oldest table begun (there must be one).  0 or -errno of its reading, either way with
  * *ret_tag.  What lies beyond the end of the file reads as zeros.
  */
-int table_reads_next(struct table_reads *t, const uint8_t **ret_bytes, uint64_t *ret_tag);
+int table_reads_next(struct table_reads *t, uint8_t **ret_bytes, uint64_t *ret_tag);
+
+/* How much of the table that was taken last lies beyond the end of the file. */
+uint64_t table_reads_eof_bytes(const struct table_reads *t);
 
 /* Coroutine: waits for what is in flight and frees all.  Never fails.  May be called on zeroed
  * memory and twice. */

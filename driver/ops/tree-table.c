@@ -86,7 +86,7 @@ static int misaligned(struct image *img, const struct tree_table *t, uint64_t en
 
 static int delta_of(const struct tree_tally *tally)
 {
-        return tally->mode == TREE_COUNT_UP ? 1 : -1;
+        return tally->mode == TREE_COUNT_DOWN ? -1 : 1;
 }
 
 static void note_refusal(struct tree_tally *tally, int why)
@@ -115,7 +115,7 @@ static int run_flush(struct tree_table *t, struct tree_tally *tally, struct imag
                         tally->missing = run->cluster_index;
                         return why;
                 }
-                if (tally->mode == TREE_COUNT_UP)
+                if (delta_of(tally) > 0)
                         return why;
                 note_refusal(tally, why);
                 run->cluster_index++;
@@ -153,7 +153,7 @@ static int count_entry(struct tree_table *t, struct tree_tally *tally, struct im
                 if ((entry & ENTRY_OFFSET_MASK & (g->cluster_bytes - 1)) == 0)
                         return run_add(t, tally, img, entry_host_offset(entry) >> g->cluster_bits,
                                        1);
-                if (tally->mode == TREE_COUNT_UP)
+                if (delta_of(tally) > 0)
                         return misaligned(img, t, entry);
                 note_refusal(tally, misaligned(img, t, entry));
                 return 0;
@@ -171,7 +171,7 @@ static int count_next(struct tree_table *t, struct tree_tally *tally, struct ima
 
         if (t->entry % BLOCK == 0) {
                 l = look(t->bytes + t->entry * 8, g->cluster_bytes);
-                if (tally->mode != TREE_COUNT_DOWN)
+                if (tally->mode == TREE_COUNT_UP || tally->mode == TREE_CLEAR_COPIED)
                         clear_copied(t, &l);
                 if (tally->mode == TREE_CLEAR_COPIED || references_nothing(&l)) {
                         t->entry += BLOCK;

@@ -11,6 +11,7 @@
 
 enum tree_mode {
         TREE_COUNT_UP,                  /* counts + 1, COPIED cleared */
+        TREE_COUNT_UP_ONLY,             /* counts + 1, entries untouched */
         TREE_COUNT_DOWN,                /* counts - 1, entries untouched */
         TREE_CLEAR_COPIED,
         TREE_REFRESH_COPIED,            /* COPIED exactly where the count is 1 */

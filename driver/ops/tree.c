@@ -1,19 +1,25 @@
 /*
  * tree.c - the walk over all L2 tables of an L1.
  *
- * A ring of memory holds the tables in flight.  Batches of neighbouring tables are
- * read ahead as far as it has room, worked on in order, written back if their
- * COPIED flags changed, and then give their room to the next:
+ * Tables are read ahead in the order of the walk, with many reads in flight.  Then, one L2
+ * table (slot) at a time: its guest range is locked where the guest may change it, the
+ * table is brought up to date with memory, worked on, and unlocked.  Between two slots
+ * everybody else has a turn; while the guest has requests in flight the walk takes no more
+ * than its share of the thread's time (option walk-share).
  *
- *      ended ........ worked ........ begun         batches
- *        | being written |  being read  |
+ * What a crash leaves.  Counts that went up, in memory and then by commits, of which some
+ * reached the file: they are too high by at most one walk.  Counts that went down: the
+ * references had gone from the file before.  Flags follow counts: a commit writes them
+ * after the counts are stable, but for lazy counts, under the dirty bit.
  *
- * What a crash leaves.  COPIED is cleared while counts go up, in no order with them:
- * a clear flag only costs a copy, and one still set on a count of 2 has one
- * reference.  A write back changes flags alone, so a torn one is a mixture of
- * both.  COPIED is set only after the counts of 1 are durable.
+ * Counting up that fails takes back what it counted: first of the table at hand, whose
+ * references come in a fixed order, then slot by slot backwards.
  *
- * Counting up that fails takes back what it counted, by the same walk downwards.
+ * Invariants:
+ *  1. Walking the active tree up, slots [0, img->walked_slots) are counted, the rest is not;
+ *     the slot at hand is locked, so that nobody is between asking and acting (map_weight).
+ *  2. A walk makes little dirty before it waits for a commit: a guest's flush does not
+ *     inherit more.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -21,205 +27,194 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "disk/planted.h"
+#include "ops/table-reads.h"
 #include "ops/tree-table.h"
 #include "ops/tree.h"
 
-enum {
-        WINDOW_TABLES = 64,
-        WINDOW_MIN_TABLES = 4,
-        WINDOW_MIN_BYTES = 1 << 20,
-        WINDOW_MAX_BYTES = 16 << 20,
-        BATCH_MAX_BYTES = 1 << 20,
+/* Worked on between two turns of the others: a table while the guest is busy, else as many as have
+ * so many bytes. */
+enum { TURN_BYTES = 64 << 10, TURN_EMPTY_SLOTS = 1024 };
+
+/* Slots [0, slots) of l1, or from the last to the first. */
+struct tree_plan {
+        struct l1_table *l1;
+        uint32_t slots;
+        enum tree_mode mode;
+        bool is_active;                 /* the guest may change the tree */
+        bool backwards;
 };
 
-/* Batches in flight; a batch is one I/O on tables that are neighbours on the host. */
-enum { TREE_BATCHES = 64 };
-
-struct tree_batch {
-        struct io io;                   /* the read, then the write back */
-        uint64_t first;                 /* place of its first table in the walk */
-        uint32_t count;                 /* tables */
-        uint32_t changed_first;         /* tables [changed_first, changed_end) are written back */
-        uint32_t changed_end;
-        bool writing;
+/* A table being read. */
+struct tree_ahead {
+        uint32_t slot;
+        uint64_t l2_offset;
+        uint64_t evictions;             /* of the cache when its read began */
 };
 
 struct tree_walk {
         struct co co;
+        struct { struct co co; } visit;
+        struct { struct co co; } get;
+        struct { struct co co; } take_back;
+        struct tree_plan plan;
         struct refs_prefetch prefetch;
         struct refs_bring bring;
-        struct commit_settle settle;
-        struct { struct co co; } work;
+        struct commit_wait commit;
+        struct table_reads reads;
+        struct tree_ahead *ahead;       /* owned; reads.depth of them */
+        struct slices_read read;
+        struct range_lock lock;
         struct tree_tally tally;
+        struct tree_tally undo;
         struct tree_table table;
-
-        /* Tables in flight have numbers [tables_done, tables_read); number n lies at n % window. */
-        uint32_t window;
-        uint64_t tables_read;
-        uint64_t tables_done;
-        uint8_t *memory;                /* window tables */
-        uint32_t *l1_indexes;           /* window of them */
-        struct tree_batch *batches;     /* TREE_BATCHES of them, used in turn */
-        unsigned begun;                 /* batches: read begun ... */
-        unsigned worked;                /* ... worked on ... */
-        unsigned ended;                 /* ... and written back */
-        uint32_t next_l1_index;
-        uint32_t at;                    /* table of the batch being worked on */
+        uint8_t *spare;                 /* owned; for a table that was not read ahead */
+        uint32_t next;                  /* slots read ahead, or known to be empty then */
+        uint32_t done;                  /* slots worked on */
+        uint32_t slot;                  /* at hand */
+        struct tree_ahead current;
+        uint8_t *bytes;                 /* the table at hand; NULL: the slot is empty */
+        uint64_t l2_offset;             /* of it */
+        uint64_t counted_before;        /* references, when the slot began */
+        uint64_t turn_bytes;            /* worked on since the others had a turn */
+        int64_t spent_usec;             /* ... and the time that took */
+        int64_t rest_until;
+        bool yielded;
+        uint64_t tag;
         int why;
 };
 
-static uint64_t window_tables(const struct geometry *g)
+static uint32_t slot_at(const struct tree_plan *p, uint32_t number)
 {
-        uint64_t bytes = u64_max(WINDOW_TABLES * g->cluster_bytes, WINDOW_MIN_BYTES);
-
-        return u64_max(u64_min(bytes, WINDOW_MAX_BYTES) / g->cluster_bytes, WINDOW_MIN_TABLES);
+        return p->backwards ? p->slots - 1 - number : number;
 }
 
 static int walk_begin(struct tree_walk *s, struct image *img)
 {
-        const struct geometry *g = image_geometry(img);
+        uint64_t table_bytes = image_geometry(img)->cluster_bytes;
+        int ret;
 
-        s->window = (uint32_t)window_tables(g);
-        s->memory = io_buffer_try_new(s->window * g->cluster_bytes);
-        s->l1_indexes = g_try_new(uint32_t, s->window);
-        s->batches = g_try_new0(struct tree_batch, TREE_BATCHES);
-        s->tables_read = 0;
-        s->tables_done = 0;
-        s->begun = 0;
-        s->worked = 0;
-        s->ended = 0;
-        s->next_l1_index = 0;
-        return s->memory && s->l1_indexes && s->batches ? 0 : -ENOMEM;
+        ret = table_reads_open(&s->reads, &img->file, table_bytes, s->plan.slots);
+        if (ret < 0)
+                return ret;
+        s->ahead = g_try_new0(struct tree_ahead, s->reads.depth);
+        s->spare = io_buffer_try_new(table_bytes);
+        s->tally = (struct tree_tally) { .mode = s->plan.mode, .limit = UINT64_MAX };
+        s->next = 0;
+        s->done = 0;
+        s->turn_bytes = 0;
+        s->spent_usec = 0;
+        return s->ahead && s->spare ? 0 : -ENOMEM;
 }
 
-static void walk_end(struct tree_walk *s)
-{
-        g_assert(s->begun == s->worked && s->worked == s->ended);
-        free(s->memory);
-        g_free(s->l1_indexes);
-        g_free(s->batches);
-        s->memory = NULL;
-        s->l1_indexes = NULL;
-        s->batches = NULL;
-}
-
-static struct tree_batch *batch_at(struct tree_walk *s, unsigned number)
-{
-        return &s->batches[number % TREE_BATCHES];
-}
-
-static uint8_t *table_bytes(struct tree_walk *s, const struct geometry *g, uint64_t number)
-{
-        return s->memory + number % s->window * g->cluster_bytes;
-}
-
-static uint64_t l2_offset_at(const struct tree_walk *s, const struct l1_table *l1,
-                             uint64_t number)
-{
-        return entry_host_offset(l1->entries[s->l1_indexes[number % s->window]]);
-}
-
-static bool limit_reached(const struct tree_walk *s)
-{
-        return s->tally.counted >= s->tally.limit;
-}
-
-/* ---- reading ---- */
+/* ---- reading ahead ---- */
 
 /* A shared table: none of its flags is set, and none may become so. */
 static bool is_known_shared(const struct tree_walk *s, struct image *img, uint64_t l1_entry)
 {
         uint64_t count;
 
-        return s->tally.mode == TREE_REFRESH_COPIED && !(l1_entry & ENTRY_COPIED) &&
+        return s->plan.mode == TREE_REFRESH_COPIED && !(l1_entry & ENTRY_COPIED) &&
                refs_get_cached(img, entry_host_offset(l1_entry) >>
                                image_geometry(img)->cluster_bits, &count) == 0 && count > 1;
 }
 
-/* Moves next_l1_index to the next entry with a table; false: there is none. */
-static bool find_table(struct tree_walk *s, struct image *img, const struct l1_table *l1,
-                       uint32_t slots)
+/* The table of a slot as the L1 says now; 0: none that has to be looked into. */
+static uint64_t wanted_table(const struct tree_walk *s, struct image *img, uint32_t slot)
 {
-        for (; s->next_l1_index < slots; s->next_l1_index++) {
-                uint64_t entry = l1->entries[s->next_l1_index];
+        uint64_t entry = s->plan.l1->entries[slot];
 
-                if (entry_host_offset(entry) != 0 && !is_known_shared(s, img, entry))
-                        return true;
+        return is_known_shared(s, img, entry) ? 0 : entry_host_offset(entry);
+}
+
+static int check_offset(struct image *img, uint64_t l2_offset, uint32_t slot)
+{
+        if ((l2_offset & (image_geometry(img)->cluster_bytes - 1)) == 0)
+                return 0;
+        return image_corrupt(img, "%s: L2 table offset 0x%" PRIx64 " in L1 entry %u is not "
+                             "cluster-aligned", img->name, l2_offset, slot);
+}
+
+static int read_ahead(struct tree_walk *s, struct image *img)
+{
+        uint32_t limit = (uint32_t)u64_min(s->plan.slots,
+                                           (uint64_t)s->done + TURN_EMPTY_SLOTS);
+
+        for (; s->next < limit && !table_reads_full(&s->reads); s->next++) {
+                uint32_t slot = slot_at(&s->plan, s->next);
+                uint64_t l2_offset = wanted_table(s, img, slot);
+                int ret = check_offset(img, l2_offset, slot);
+
+                if (ret < 0)
+                        return ret;
+                if (l2_offset == 0)
+                        continue;
+                s->ahead[s->reads.begun % s->reads.depth] = (struct tree_ahead) {
+                        slot, l2_offset, img->l2.evictions,
+                };
+                table_reads_begin(&s->reads, l2_offset, slot);
         }
-        return false;
-}
-
-static void take_table(struct tree_walk *s)
-{
-        s->l1_indexes[s->tables_read % s->window] = s->next_l1_index++;
-        s->tables_read++;
-}
-
-/* Begins to read one batch.  1: no room, or nothing left; -EIO: an entry that cannot be. */
-static int read_batch(struct tree_walk *s, struct image *img, const struct l1_table *l1,
-                      uint32_t slots)
-{
-        const struct geometry *g = image_geometry(img);
-        uint64_t room = s->window - (s->tables_read - s->tables_done);
-        struct tree_batch *b = batch_at(s, s->begun);
-        uint64_t offset;
-
-        room = u64_min(room, s->window - s->tables_read % s->window);
-        room = u64_min(room, u64_max(BATCH_MAX_BYTES / g->cluster_bytes, 1));
-        if (room == 0 || s->begun - s->ended == TREE_BATCHES || limit_reached(s) ||
-            !find_table(s, img, l1, slots))
-                return 1;
-
-        offset = entry_host_offset(l1->entries[s->next_l1_index]);
-        if (offset & (g->cluster_bytes - 1))
-                return image_corrupt(img, "%s: L2 table offset 0x%" PRIx64 " in L1 entry %u is not "
-                                     "cluster-aligned", img->name, offset, s->next_l1_index);
-        *b = (struct tree_batch) { .first = s->tables_read };
-        do {
-                take_table(s);
-                b->count++;
-        } while (b->count < room && find_table(s, img, l1, slots) &&
-                 entry_host_offset(l1->entries[s->next_l1_index]) ==
-                 offset + b->count * g->cluster_bytes);
-        b->changed_first = b->count;
-        io_prepare(&b->io, IO_READ, &img->file, offset, table_bytes(s, g, b->first),
-                   b->count * g->cluster_bytes);
-        io_start(&b->io);
-        s->begun++;
         return 0;
 }
 
-static int read_ahead(struct tree_walk *s, struct image *img, const struct l1_table *l1,
-                      uint32_t slots)
+static bool was_read_ahead(struct tree_walk *s)
 {
-        int ret;
-
-        do {
-                ret = read_batch(s, img, l1, slots);
-        } while (ret == 0);
-        return ret < 0 ? ret : 0;
+        if (table_reads_idle(&s->reads))
+                return false;
+        s->current = s->ahead[s->reads.ended % s->reads.depth];
+        return s->current.slot == s->slot;
 }
 
-/* ---- working on a table ---- */
-
-/* The file may end in the last table, which then ends in zeros, but not before it. */
-static int check_read(struct tree_walk *s, struct image *img, const struct l1_table *l1)
+static int beyond_end(struct image *img, uint64_t l2_offset)
 {
-        const struct geometry *g = image_geometry(img);
-        const struct tree_batch *b = batch_at(s, s->worked);
-
-        if (b->io.eof_bytes < g->cluster_bytes)
-                return 0;
         return image_corrupt(img, "%s: L2 table at 0x%" PRIx64 " lies beyond the end of the file",
-                             img->name, l2_offset_at(s, l1, b->first + b->count - 1));
+                             img->name, l2_offset);
 }
 
-static void begin_table(struct tree_walk *s, struct image *img, const struct l1_table *l1)
+/* Coroutine: the table of the slot, as memory has it. */
+static int get_table(struct tree_walk *s, struct image *img)
 {
-        uint64_t number = batch_at(s, s->worked)->first + s->at;
+        uint64_t table_bytes = image_geometry(img)->cluster_bytes;
 
-        tree_table_begin(&s->table, table_bytes(s, image_geometry(img), number),
-                         l2_offset_at(s, l1, number));
+        CO_BEGIN(&s->get);
+        s->bytes = NULL;
+        if (was_read_ahead(s)) {
+                CO_TRY(&s->get, out, table_reads_next(&s->reads, &s->bytes, &s->tag));
+        }
+        s->l2_offset = wanted_table(s, img, s->slot);
+        if (s->l2_offset == 0) {
+                s->bytes = NULL;
+        } else if (s->bytes && s->l2_offset == s->current.l2_offset) {
+                if (table_reads_eof_bytes(&s->reads) == table_bytes)
+                        CO_FAIL(&s->get, out, beyond_end(img, s->l2_offset));
+                CO_TRY(&s->get, out, slices_overlay(&s->read, &img->l2, s->l2_offset, s->bytes,
+                                                    table_bytes, s->current.evictions));
+        } else {
+                CO_TRY(&s->get, out, check_offset(img, s->l2_offset, s->slot));
+                CO_TRY(&s->get, out, slices_read(&s->read, &img->l2, s->l2_offset, s->spare,
+                                                 table_bytes));
+                if (s->read.io.eof_bytes == table_bytes)
+                        CO_FAIL(&s->get, out, beyond_end(img, s->l2_offset));
+                s->bytes = s->spare;
+        }
+out:
+        CO_END(&s->get);
+}
+
+/* ---- one slot ---- */
+
+static int64_t now_usec(const struct image *img)
+{
+        return img->loop->inline_work ? 0 : g_get_monotonic_time();
+}
+
+static int table_step(struct tree_walk *s, struct image *img, struct tree_tally *tally)
+{
+        int64_t begin = now_usec(img);
+
+        s->why = tree_table_step(&s->table, tally, img);
+        s->spent_usec += now_usec(img) - begin;
+        return s->why;
 }
 
 /* The table's cluster is free now: what the cache holds of it is no table any more. */
@@ -232,152 +227,175 @@ static void forget_if_free(struct image *img, uint64_t l2_offset)
                 slices_drop(&img->l2, l2_offset, g->cluster_bytes);
 }
 
-static void end_table(struct tree_walk *s, struct image *img, struct l1_table *l1)
-{
-        struct tree_batch *b = batch_at(s, s->worked);
-        uint32_t index = s->l1_indexes[(b->first + s->at) % s->window];
-        uint64_t entry = l1->entries[index];
-        uint64_t wanted = entry;
-
-        if (s->tally.mode == TREE_COUNT_DOWN)
-                forget_if_free(img, s->table.host_offset);
-        else
-                wanted &= ~ENTRY_COPIED;
-        if (s->table.is_private)
-                wanted |= ENTRY_COPIED;
-        if (entry != wanted)
-                l1_set(l1, index, wanted);
-        if (s->table.changed) {
-                if (b->changed_first > s->at)
-                        b->changed_first = s->at;
-                b->changed_end = s->at + 1;
-        }
-}
-
-/* ---- writing back ---- */
-
-static void write_batch(struct tree_walk *s, struct image *img)
+/* Flags that changed go to memory. */
+static int store_flags(struct tree_walk *s, struct image *img)
 {
         const struct geometry *g = image_geometry(img);
-        struct tree_batch *b = batch_at(s, s->worked);
-        uint64_t skip = b->changed_first * g->cluster_bytes;
-        uint64_t offset = b->io.offset + skip;
-
-        if (b->changed_first >= b->changed_end)
-                return;
-        b->writing = true;
-        io_prepare(&b->io, IO_WRITE, &img->file, offset,
-                   table_bytes(s, g, b->first + b->changed_first),
-                   (b->changed_end - b->changed_first) * g->cluster_bytes);
-        io_start(&b->io);
-        img->data_written = true;
-}
-
-/* The oldest batch worked on needs no more waiting. */
-static bool write_has_ended(struct tree_walk *s)
-{
-        const struct tree_batch *b = batch_at(s, s->ended);
-
-        return s->ended != s->worked && (!b->writing || b->io.state == IO_DONE);
-}
-
-/* Leaf: waits for the oldest batch's write; the cache then has what the file has. */
-static int end_batch(struct tree_walk *s, struct image *img)
-{
-        struct tree_batch *b = batch_at(s, s->ended);
-        int ret = b->writing ? io_wait(&b->io) : 0;
-
-        if (ret == CO_PENDING)
-                return ret;
-        if (ret == 0 && b->writing)
-                slices_put(&img->l2, b->io.offset, b->io.iov->iov_base, b->io.length, false);
-        s->tables_done += b->count;
-        s->ended++;
-        return ret;
-}
-
-static int end_batches(struct tree_walk *s, struct image *img)
-{
+        uint64_t at;
         int ret = 0;
 
-        while (ret == 0 && write_has_ended(s))
-                ret = end_batch(s, img);
+        for (at = 0; s->table.changed && at < g->cluster_bytes && ret == 0; at += g->slice_bytes)
+                ret = slices_store(&img->l2, s->l2_offset + at, s->bytes + at);
         return ret;
+}
+
+static int end_table(struct tree_walk *s, struct image *img)
+{
+        struct l1_table *l1 = s->plan.l1;
+        uint64_t entry = l1->entries[s->slot];
+        uint64_t wanted = (entry & ~ENTRY_COPIED) | (s->table.is_private ? ENTRY_COPIED : 0);
+        int ret;
+
+        if (s->plan.mode == TREE_COUNT_DOWN)
+                forget_if_free(img, s->l2_offset);
+        ret = store_flags(s, img);
+        if (ret == 0 && s->plan.mode == TREE_REFRESH_COPIED && entry != wanted)
+                l1_set(l1, s->slot, wanted);
+        return ret;
+}
+
+/* How far the active tree has been counted for the snapshot to come. */
+static void note_walked(const struct tree_walk *s, struct image *img)
+{
+        if (!s->plan.is_active)
+                return;
+        if (s->plan.mode == TREE_COUNT_UP_ONLY)
+                img->walked_slots = s->slot + 1;
+        else if (s->plan.mode == TREE_COUNT_DOWN)
+                img->walked_slots = s->slot;
+}
+
+static bool counts_up(const struct tree_walk *s)
+{
+        return s->plan.mode == TREE_COUNT_UP || s->plan.mode == TREE_COUNT_UP_ONLY;
+}
+
+/* Coroutine: what was counted of the table at hand is taken back. */
+static int take_back(struct tree_walk *s, struct image *img)
+{
+        CO_BEGIN(&s->take_back);
+        s->undo = (struct tree_tally) {
+                .mode = TREE_COUNT_DOWN,
+                .limit = s->tally.counted - s->counted_before,
+        };
+        tree_table_begin(&s->table, s->bytes, s->l2_offset);
+        while (table_step(s, img, &s->undo) == -EAGAIN)
+                CO_TRY(&s->take_back, out, refs_bring(&s->bring, img, s->undo.missing));
+out:
+        CO_END(&s->take_back);
+}
+
+static int lock_slot(struct tree_walk *s, struct image *img)
+{
+        uint64_t span = image_geometry(img)->l2_span_bytes;
+
+        if (!s->plan.is_active || PLANTED(WALK_UNLOCKED))
+                return 0;
+        return range_lock(&s->lock, img, false, s->slot * span, (s->slot + 1) * span);
+}
+
+static void unlock_slot(struct tree_walk *s, struct image *img)
+{
+        if (s->lock.is_queued)
+                range_unlock(&s->lock, img);
+}
+
+static int visit_slot(struct tree_walk *s, struct image *img)
+{
+        CO_BEGIN(&s->visit);
+        s->slot = slot_at(&s->plan, s->done);
+        CO_TRY(&s->visit, out, lock_slot(s, img));
+        CO_TRY(&s->visit, unlock, get_table(s, img));
+        if (s->bytes) {
+                s->counted_before = s->tally.counted;
+                tree_table_begin(&s->table, s->bytes, s->l2_offset);
+                while (table_step(s, img, &s->tally) == -EAGAIN)
+                        CO_TRY(&s->visit, take_back, refs_bring(&s->bring, img,
+                                                                s->tally.missing));
+                if (s->why < 0)
+                        CO_FAIL(&s->visit, take_back, s->why);
+                CO_TRY(&s->visit, take_back, end_table(s, img));
+        }
+        note_walked(s, img);
+        goto unlock;
+take_back:
+        if (counts_up(s) && img->state != IMAGE_POISONED)
+                CO_UNDO(&s->visit, take_back(s, img));
+unlock:
+        unlock_slot(s, img);
+out:
+        CO_END(&s->visit);
+}
+
+/* ---- turns ---- */
+
+static bool guest_is_busy(const struct image *img)
+{
+        return img->writes.inside + img->grace.in_flight[0] + img->grace.in_flight[1] > 0;
+}
+
+static bool turn_is_over(struct tree_walk *s, const struct image *img)
+{
+        unsigned share = img->walk_share;
+
+        s->turn_bytes += s->bytes ? image_geometry(img)->cluster_bytes : 0;
+        if (s->done % TURN_EMPTY_SLOTS != 0 && s->turn_bytes < TURN_BYTES &&
+            (!s->bytes || !guest_is_busy(img)))
+                return false;
+        s->rest_until = now_usec(img) + s->spent_usec * (100 - share) / share;
+        s->turn_bytes = 0;
+        s->spent_usec = 0;
+        return true;
+}
+
+static bool must_rest(const struct tree_walk *s, const struct image *img)
+{
+        return guest_is_busy(img) && now_usec(img) < s->rest_until;
 }
 
 /* ---- the walk ---- */
 
-static int work_on_batch(struct tree_walk *s, struct image *img, struct l1_table *l1)
-{
-        CO_BEGIN(&s->work);
-        CO_TRY(&s->work, abandon, io_wait(&batch_at(s, s->worked)->io));
-        CO_TRY(&s->work, abandon, check_read(s, img, l1));
-        for (s->at = 0; s->at < batch_at(s, s->worked)->count; s->at++) {
-                begin_table(s, img, l1);
-                while ((s->why = tree_table_step(&s->table, &s->tally, img)) == -EAGAIN)
-                        CO_TRY(&s->work, abandon, refs_bring(&s->bring, img, s->tally.missing));
-                if (s->why < 0)
-                        CO_FAIL(&s->work, abandon, s->why);
-                end_table(s, img, l1);
-        }
-        write_batch(s, img);
-abandon:
-        s->worked++;
-        CO_END(&s->work);
-}
-
-/* All refcount slices are in use and many dirty: clean ones make room. */
-static bool cache_is_full(const struct image *img)
-{
-        return img->refs.cache.count > img->refs.cache.limit &&
-               img->refs.cache.dirty.length > img->refs.cache.limit / 2;
-}
-
-static int walk(struct tree_walk *s, struct image *img, struct l1_table *l1, uint32_t slots,
-                enum tree_mode mode, uint64_t limit)
+static int walk(struct tree_walk *s, struct image *img)
 {
         CO_BEGIN(s);
-        g_assert(slots <= l1->count);
-        s->tally = (struct tree_tally) { .mode = mode, .limit = limit };
-        CO_TRY(s, out, walk_begin(s, img));
-        if (mode != TREE_CLEAR_COPIED)
-                CO_TRY(s, out, refs_prefetch(&s->prefetch, img));
-        for (;;) {
+        g_assert(s->plan.slots <= s->plan.l1->count);
+        CO_TRY(s, close, walk_begin(s, img));
+        if (s->plan.mode != TREE_CLEAR_COPIED)
+                CO_TRY(s, close, refs_prefetch(&s->prefetch, img));
+        while (s->done < s->plan.slots) {
                 if (task_is_cancelled(task_current()))
-                        CO_FAIL(s, drain, -ECANCELED);
-                CO_TRY(s, drain, end_batches(s, img));
-                CO_TRY(s, drain, read_ahead(s, img, l1, slots));
-                if (s->worked != s->begun)
-                        CO_TRY(s, drain, work_on_batch(s, img, l1));
-                else if (s->ended != s->worked)
-                        CO_TRY(s, drain, end_batch(s, img));
-                else
-                        break;
-                if (cache_is_full(img))
-                        CO_TRY(s, drain, meta_settle(&s->settle, img));
+                        CO_FAIL(s, close, -ECANCELED);
+                CO_TRY(s, close, read_ahead(s, img));
+                CO_TRY(s, close, visit_slot(s, img));
+                s->done++;
+                if (commit_kick_walk(img))
+                        CO_TRY(s, close, meta_commit_counts(&s->commit, img));
+                if (!turn_is_over(s, img))
+                        continue;
+                do {
+                        CO_AWAIT(s, task_yield(&s->yielded));
+                } while (must_rest(s, img));
         }
-drain:
-        while (s->ended != s->worked)
-                CO_AWAIT(s, end_batch(s, img));
-        while (s->worked != s->begun) {
-                CO_AWAIT(s, io_wait(&batch_at(s, s->worked)->io));
-                s->worked++;
-        }
-        s->ended = s->begun;
-out:
-        walk_end(s);
+close:
+        CO_AWAIT(s, table_reads_close(&s->reads));
+        g_free(s->ahead);
+        free(s->spare);
+        s->ahead = NULL;
+        s->spare = NULL;
         CO_END(s);
 }
 
 /* ---- what it is for ---- */
 
 /* A walk in memory of its own, which *w keeps for another one. */
-static int run(struct tree_walk **w, struct image *img, struct l1_table *l1, uint32_t slots,
-               enum tree_mode mode, uint64_t limit)
+static int run(struct tree_walk **w, struct image *img, struct tree_plan plan)
 {
         if (!*w)
                 *w = g_try_new0(struct tree_walk, 1);
-        return *w ? walk(*w, img, l1, slots, mode, limit) : -ENOMEM;
+        if (!*w)
+                return -ENOMEM;
+        (*w)->plan = plan;
+        return walk(*w, img);
 }
 
 static void end_run(struct tree_walk **w)
@@ -386,18 +404,49 @@ static void end_run(struct tree_walk **w)
         *w = NULL;
 }
 
-int tree_count_up(struct tree_count *s, struct image *img, struct l1_table *l1, uint32_t slots)
+static uint32_t slots_done(const struct tree_walk *w)
 {
+        return w ? w->done : 0;
+}
+
+static struct tree_plan back_plan(const struct tree_count *s, struct image *img,
+                                  struct l1_table *l1)
+{
+        return (struct tree_plan) {
+                .l1 = l1, .slots = s->counted, .mode = TREE_COUNT_DOWN,
+                .is_active = l1 == &img->active, .backwards = true,
+        };
+}
+
+/* Up, or on failure down again. */
+static int count_up(struct tree_count *s, struct image *img, struct l1_table *l1, uint32_t slots,
+                    enum tree_mode mode)
+{
+        struct tree_plan up = { .l1 = l1, .slots = slots, .mode = mode,
+                                .is_active = l1 == &img->active };
+
         CO_BEGIN(s);
-        CO_TRY(s, undo, run(&s->walk, img, l1, slots, TREE_COUNT_UP, UINT64_MAX));
+        CO_TRY(s, undo, run(&s->walk, img, up));
         goto out;
 undo:
-        s->counted = s->walk ? s->walk->tally.counted : 0;
+        s->counted = slots_done(s->walk);
         if (s->counted > 0 && img->state != IMAGE_POISONED)
-                CO_UNDO(s, run(&s->walk, img, l1, slots, TREE_COUNT_DOWN, s->counted));
+                CO_UNDO(s, run(&s->walk, img, back_plan(s, img, l1)));
+        img->walked_slots = 0;
 out:
         end_run(&s->walk);
         CO_END(s);
+}
+
+int tree_count_up(struct tree_count *s, struct image *img, struct l1_table *l1, uint32_t slots)
+{
+        g_assert(l1 != &img->active);
+        return count_up(s, img, l1, slots, TREE_COUNT_UP);
+}
+
+int tree_prepare(struct tree_count *s, struct image *img, uint32_t slots)
+{
+        return count_up(s, img, &img->active, slots, TREE_COUNT_UP_ONLY);
 }
 
 static int tell_refused(const struct tree_walk *w, struct image *img)
@@ -409,43 +458,64 @@ static int tell_refused(const struct tree_walk *w, struct image *img)
         return w->tally.first_refusal;
 }
 
-int tree_count_down(struct tree_count *s, struct image *img, struct l1_table *l1,
-                    uint32_t slots)
+static int count_down(struct tree_count *s, struct image *img, struct tree_plan plan)
 {
         CO_BEGIN(s);
-        CO_TRY(s, out, run(&s->walk, img, l1, slots, TREE_COUNT_DOWN, UINT64_MAX));
+        CO_TRY(s, out, run(&s->walk, img, plan));
         CO_TRY(s, out, tell_refused(s->walk, img));
 out:
         end_run(&s->walk);
         CO_END(s);
 }
 
+int tree_count_down(struct tree_count *s, struct image *img, struct l1_table *l1,
+                    uint32_t slots)
+{
+        const struct tree_plan plan = { .l1 = l1, .slots = slots, .mode = TREE_COUNT_DOWN };
+
+        return count_down(s, img, plan);
+}
+
+int tree_unprepare(struct tree_count *s, struct image *img)
+{
+        if (s->co.line == 0)
+                s->counted = img->walked_slots;
+        return count_down(s, img, back_plan(s, img, &img->active));
+}
+
 int tree_clear_copied(struct tree_count *s, struct image *img, struct l1_table *l1)
 {
+        const struct tree_plan plan = {
+                .l1 = l1, .slots = l1->count, .mode = TREE_CLEAR_COPIED,
+        };
+
         CO_BEGIN(s);
-        CO_TRY(s, out, run(&s->walk, img, l1, l1->count, TREE_CLEAR_COPIED, UINT64_MAX));
+        CO_TRY(s, out, run(&s->walk, img, plan));
 out:
         end_run(&s->walk);
         CO_END(s);
 }
 
-int tree_refresh_copied(struct tree_refresh *s, struct image *img, struct l1_table *l1)
+int tree_refresh_copied(struct tree_count *s, struct image *img)
 {
+        const struct tree_plan plan = {
+                .l1 = &img->active, .slots = img->active.count, .mode = TREE_REFRESH_COPIED,
+                .is_active = true,
+        };
+
         CO_BEGIN(s);
-        CO_TRY(s, out, meta_settle(&s->settle, img));
-        CO_TRY(s, out, run(&s->walk, img, l1, l1->count, TREE_REFRESH_COPIED, UINT64_MAX));
-        CO_TRY(s, out, meta_settle(&s->settle, img));
+        CO_TRY(s, out, run(&s->walk, img, plan));
 out:
         end_run(&s->walk);
         CO_END(s);
 }
 
-/* A free, even an empty one, makes the commit wait for all reads that began before. */
+/* A free, even an empty one, waits for all reads that began before. */
 int tree_drop(struct tree_drop *s, struct image *img, struct l1_table *l1)
 {
         CO_BEGIN(s);
-        clusters_free_later(img, l1->offset, l1->offset ? (uint64_t)l1->count * 8 : 0);
-        CO_TRY(s, out, meta_settle(&s->settle, img));
+        clusters_free_later(img, l1->offset, l1->offset ? (uint64_t)l1->count * 8 : 0, 1);
+        CO_TRY(s, out, meta_drain(&s->drain, img));
         CO_TRY(s, out, tree_count_down(&s->count, img, l1, l1->count));
 out:
         CO_END(s);

@@ -1,9 +1,11 @@
 /*
  * tree.h - walking a whole L1 tree: counting it up or down, and its COPIED flags.
  *
- * The write gate is closed and metadata settled (commit.h), so that L2 tables in
- * the file are what is in memory; guest reads go on.  Tables are read straight from
- * the file, many at once, and worked on in L1 order.
+ * Walks go on while the guest reads and writes.  Two kinds of trees are walked: those
+ * that nobody changes (a snapshot's, one that was unlinked), and the active one, an L2
+ * table at a time, whose whole guest range is locked meanwhile.  Tables are seen as
+ * memory has them; flags change in memory, and reach the file with a commit, behind
+ * the counts that they rely on.  The caller holds img->control.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -23,42 +25,46 @@ struct tree_walk;
 struct tree_count {
         struct co co;
         struct tree_walk *walk;         /* owned, while it runs */
-        uint64_t counted;
+        uint32_t counted;               /* slots, to be taken back */
 };
 
 /*
- * Coroutine: adds 1 to all counts of what l1's first `slots` entries reference, and clears COPIED:
- * in the L2 tables in the file, and in l1.  Not durable yet.  -EINVAL: a count would
- * exceed the width.  On failure all counts are as before; COPIED may stay cleared.
+ * Coroutine: adds 1 to all counts of what l1's first `slots` entries reference, and clears COPIED
+ * in their L2 tables.  Nobody changes the tree.  -EINVAL: a count would exceed the
+ * width.  On failure all counts are as before; COPIED may stay cleared.
  */
 int tree_count_up(struct tree_count *s, struct image *img, struct l1_table *l1, uint32_t slots);
 
 /*
- * Coroutine: takes 1 from the same counts.  Goes on past what cannot be counted down.  An error
- * says that something leaks.
+ * Coroutine: the active tree's counts go up for a snapshot to come, while the guest changes it.
+ * img->walked_slots says how far this has come; flags stay.  On failure it is 0 again,
+ * and all counts are as before.
+ */
+int tree_prepare(struct tree_count *s, struct image *img, uint32_t slots);
+
+/* Coroutine: takes that back.  An error says that something leaks. */
+int tree_unprepare(struct tree_count *s, struct image *img);
+
+/*
+ * Coroutine: takes 1 from all counts of a tree that nobody changes.  Goes on past what cannot be
+ * counted down.  An error says that something leaks.
  */
 int tree_count_down(struct tree_count *s, struct image *img, struct l1_table *l1,
                     uint32_t slots);
 
-/* Coroutine: clears COPIED in l1 and its tables. */
+/* Coroutine: clears COPIED in the tables of a tree that nobody else changes. */
 int tree_clear_copied(struct tree_count *s, struct image *img, struct l1_table *l1);
 
-struct tree_refresh {
-        struct co co;
-        struct commit_settle settle;
-        struct tree_walk *walk;         /* owned, while it runs */
-};
-
 /*
- * Coroutine: COPIED in l1 and its tables becomes set exactly where the count is 1.  The counts are
- * made stable before, the flags after.  A table that is shared is not looked
- * into: nothing below it is private, and nothing of it was marked so.
+ * Coroutine: COPIED in the active L1 and its tables becomes set exactly where the count is 1.  A
+ * table that is shared is not looked into: nothing below it is private, and nothing of
+ * it was marked so.
  */
-int tree_refresh_copied(struct tree_refresh *s, struct image *img, struct l1_table *l1);
+int tree_refresh_copied(struct tree_count *s, struct image *img);
 
 struct tree_drop {
         struct co co;
-        struct commit_settle settle;
+        struct commit_drain drain;
         struct tree_count count;
 };
 

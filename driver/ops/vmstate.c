@@ -3,8 +3,9 @@
  *
  *   being saved    img->vmstate, in memory only.  Its clusters are counted and written like
  *                  those of the disk; a crash leaks them, vmstate_drop gives them back
- *   taken          snapshot_create links the L2 tables into the snapshot's L1 behind
- *                  those of the disk, and empties img->vmstate
+ *   taken          snapshot_create has linked the L2 tables into the snapshot's L1 behind
+ *                  those of the disk; nothing more is saved until it has ended, and
+ *                  img->vmstate is empty again
  *   loaded         img->loaded is a copy of that end of a snapshot's L1.  The active L1
  *                  never maps VM state
  *
@@ -65,6 +66,13 @@ out:
         CO_END(s);
 }
 
+void vmstate_forget_saved(struct image *img)
+{
+        l1_clear(&img->vmstate);
+        img->vmstate_pending = false;
+        img->vmstate_taken = false;
+}
+
 static int forget_saved(struct save_vmstate *s, struct image *img)
 {
         CO_BEGIN(&s->forget);
@@ -89,11 +97,14 @@ int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
                 goto out;
         }
         CO_TRY(s, out, gate_enter(&img->writes, &s->waiter));
+        if (img->vmstate_taken)
+                CO_FAIL(s, leave, -EBUSY);
         CO_AWAIT(s, write_inside(&s->write, img, &img->vmstate, offset, length_bytes, iov,
                                  iov_count));
         s->co.err = s->co.ret;
         if (img->vmstate.count > 0)
                 img->vmstate_pending = true;
+leave:
         gate_leave(&img->writes);
 out:
         CO_END(s);

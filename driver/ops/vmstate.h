@@ -32,7 +32,8 @@ struct vmstate_trim {
 
 /*
  * Coroutine: the state that QEMU leaves behind the disk in the active L1 when it goes to a
- * snapshot is given up: its own resize would leak it.  The caller as above.  A failure leaks.
+ * snapshot is given up: its own resize would leak it.  The caller holds img->control and has the
+ * image marked.  A failure leaks.
  */
 int vmstate_trim(struct vmstate_trim *s, struct image *img);
 
@@ -47,7 +48,8 @@ struct save_vmstate {
 
 /*
  * Coroutine: writes to the state that the next snapshot_create takes.  No bytes at offset 0: what
- * was saved so far is given up.  -EFBIG: no L1 maps the disk and so much state.
+ * was saved so far is given up.  -EFBIG: no L1 maps the disk and so much state.  -EBUSY: a snapshot
+ * that is not published yet has taken it.
  */
 int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
@@ -65,6 +67,9 @@ struct load_vmstate {
  * just saved.  (So a state can be loaded lazily while another is saved.)  Beyond it: zeros. */
 int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
+
+/* Nothing is saved any more: a snapshot has it, or it was given up. */
+void vmstate_forget_saved(struct image *img);
 
 /* The state at the end of a snapshot's L1 becomes the one that is loaded; -ENOMEM: nothing
  * changed. */

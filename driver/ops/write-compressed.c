@@ -1,10 +1,11 @@
 /*
  * write-compressed.c - storing a cluster compressed.
  *
- *      deflate on a worker -> place the stream -> write it -> set the entry
+ *      deflate on a worker -> lock the guest range -> place the stream -> write it
+ *        -> set the entry -> unlock
  *
  * Streams are packed one behind the other, in bytes.  A host cluster has one
- * count for each stream that touches it, as entries refer to it.
+ * count (or two, see map_weight) for each stream that touches it, as entries refer to it.
  *
  * Invariants:
  *  1. compressed_next is 0, or lies inside (not at the border of) a cluster with at
@@ -89,7 +90,7 @@ static uint64_t room_left(const struct image *img)
 }
 
 /* One more stream in the open cluster.  -ENOSPC: it takes no more; -EAGAIN: not in memory. */
-static int share_open_cluster(struct image *img)
+static int share_open_cluster(struct image *img, unsigned weight)
 {
         uint64_t index = img->compressed_next >> image_geometry(img)->cluster_bits;
         uint64_t count;
@@ -98,9 +99,12 @@ static int share_open_cluster(struct image *img)
         ret = refs_get_cached(img, index, &count);
         if (ret < 0)
                 return ret;
-        if (count == 0 || count >= image_geometry(img)->refcount_max)
+        if (count == 0 || count + weight > image_geometry(img)->refcount_max)
                 return -ENOSPC;
-        return refs_add_cached(img, index, 1, +1, &ret) == 1 ? 0 : ret;
+        while (weight-- > 0)
+                if (refs_add_cached(img, index, 1, +1, &ret) == 0)
+                        return ret;     /* cannot be: there is room, and the count is here */
+        return 0;
 }
 
 static void take_place(struct pack *s, struct image *img, uint64_t host_offset,
@@ -120,7 +124,7 @@ static int try_place(struct pack *s, struct image *img, uint64_t stream_bytes)
         int ret = -ENOSPC;
 
         if (next != 0 && (stream_bytes <= room || s->new_cluster == next + room))
-                ret = share_open_cluster(img);
+                ret = share_open_cluster(img, s->weight);
         if (ret == 0)
                 take_place(s, img, next, stream_bytes);
         if (ret != -ENOSPC || s->new_cluster == 0)
@@ -146,7 +150,7 @@ static int pack_place(struct pack *s, struct image *img, uint64_t stream_bytes)
                 if (s->why == -EAGAIN)
                         CO_TRY(s, give_back, refs_get(&s->get, img, s->open_cluster, &s->count));
                 else if (s->why == -ENOSPC)
-                        CO_TRY(s, out, clusters_alloc_run(&s->alloc, img, 1,
+                        CO_TRY(s, out, clusters_alloc_run(&s->alloc, img, 1, s->weight,
                                                           cluster_behind(s, img),
                                                           &s->new_cluster, &s->count));
                 else
@@ -155,7 +159,7 @@ static int pack_place(struct pack *s, struct image *img, uint64_t stream_bytes)
         goto out;
 give_back:
         if (s->new_cluster != 0)
-                CO_UNDO(s, clusters_free(&s->free, img, s->new_cluster, 1));
+                CO_UNDO(s, clusters_free(&s->free, img, s->new_cluster, 1, s->weight));
 out:
         CO_END(s);
 }
@@ -191,7 +195,7 @@ static uint64_t counted_bytes(const struct write_compressed *s, const struct ima
 static int give_back(struct write_compressed *s, struct image *img)
 {
         return clusters_free(&s->u.free, img, s->host_offset - in_cluster(img, s->host_offset),
-                             counted_bytes(s, img));
+                             counted_bytes(s, img), s->weight);
 }
 
 /* Coroutine: places and writes the stream; plain's memory is used up. */
@@ -200,6 +204,7 @@ static int store(struct write_compressed *s, struct image *img)
         CO_BEGIN(&s->store);
         CO_TRY(&s->store, out, co_lock_acquire(&img->compressed_lock, &s->pack_waiter));
         memset(&s->u.pack, 0, sizeof(s->u.pack));
+        s->u.pack.weight = s->weight;
         CO_TRY(&s->store, unlock, pack_place(&s->u.pack, img, s->deflate->packed_bytes));
         s->host_offset = s->u.pack.host_offset;
         memset(&s->u.free, 0, sizeof(s->u.free));
@@ -229,16 +234,12 @@ static int link_stream(struct write_compressed *s, struct image *img, uint64_t o
         const struct geometry *g = image_geometry(img);
 
         CO_BEGIN(&s->link);
-        CO_TRY(&s->link, out, range_lock(&s->lock, img, false, offset,
-                                         offset + g->cluster_bytes));
         memset(&s->u.prepare, 0, sizeof(s->u.prepare));
-        CO_TRY(&s->link, unlock, map_prepare(&s->u.prepare, img, &img->active, offset,
-                                             &s->slice));
+        CO_TRY(&s->link, out, map_prepare(&s->u.prepare, img, &img->active, offset, &s->slice));
         map_set(img, s->slice, map_index(img, offset),
-                entry_compressed_make(g, s->host_offset, s->deflate->packed_bytes), false);
+                entry_compressed_make(g, s->host_offset, s->deflate->packed_bytes), s->weight,
+                false);
         slice_unpin(&img->l2, s->slice);
-unlock:
-        range_unlock(&s->lock, img);
 out:
         CO_END(&s->link);
 }
@@ -260,13 +261,18 @@ static int put_stream(struct write_compressed *s, struct image *img, uint64_t of
         CO_BEGIN(&s->put);
         if (commit_needed(img))
                 CO_TRY(&s->put, out, meta_commit(&s->commit, img));
-        CO_TRY(&s->put, out, store(s, img));
+        CO_TRY(&s->put, out, range_lock(&s->lock, img, false, offset,
+                                        offset + image_geometry(img)->cluster_bytes));
+        s->weight = map_weight(img, &img->active, offset);
+        CO_TRY(&s->put, unlock, store(s, img));
         CO_TRY(&s->put, free_stream, link_stream(s, img, offset));
         commit_kick(img);
-        goto out;
+        goto unlock;
 free_stream:
         memset(&s->u.free, 0, sizeof(s->u.free));
         CO_UNDO(&s->put, give_back(s, img));
+unlock:
+        range_unlock(&s->lock, img);
 out:
         CO_END(&s->put);
 }

@@ -52,6 +52,7 @@ struct pack {
         uint64_t new_cluster;           /* host offset; 0: none allocated */
         uint64_t open_cluster;          /* index of the one that compressed_next is in */
         uint64_t count;
+        unsigned weight;                /* counts that the stream has in each of its clusters */
         int why;
 };
 
@@ -77,6 +78,7 @@ struct write_compressed {
         } u;
         uint64_t host_offset;           /* of the stream */
         uint64_t block_bytes;           /* written */
+        unsigned weight;                /* see map_weight */
 };
 
 /*
