@@ -34,7 +34,7 @@ void explore_clear(struct explore *e)
 /* What is allowed decides too whether a state is a new one. */
 static bool is_new(struct explore *e, const struct sim_image *image, struct allowed a)
 {
-        uint64_t key = sim_image_hash(image) ^ (a.oldest * 64 + a.newest) *
+        uint64_t key = sim_image_hash(image) ^ ((a.oldest * 64 + a.newest) * 64 + a.newest_list) *
                        UINT64_C(0x9e3779b97f4a7c15);
 
         if (g_hash_table_contains(e->seen, &key))

@@ -64,9 +64,10 @@ static char *judge_snapshots(const struct peek *p, const struct model *m)
 /* Whose snapshot list the image has; NULL: nobody's. */
 static const struct model *whose_list(const struct judge *j, const struct peek *p)
 {
+        const struct allowed *a = &j->allowed;
         unsigned i;
 
-        for (i = j->allowed.newest + 1; i > j->allowed.oldest; i--)
+        for (i = MAX(a->newest, a->newest_list) + 1; i > MAX(a->oldest, a->oldest_list); i--)
                 if (has_list(p, j->run->models[i - 1]))
                         return j->run->models[i - 1];
         return NULL;

@@ -124,3 +124,11 @@ void model_snapshot_goto(struct model *m, const char *name)
         g_bytes_unref(m->disk);
         m->disk = disk;
 }
+
+void model_snapshot_set_disk(struct model *m, const char *name, GBytes *disk)
+{
+        struct model_snapshot *s = model_snapshot_find(m, name);
+
+        g_bytes_unref(s->disk);
+        s->disk = g_bytes_ref(disk);
+}

@@ -33,6 +33,8 @@ void model_resize(struct model *m, uint64_t disk_bytes);
 /* The disk and vm_state (NULL: none) become the last snapshot. */
 void model_snapshot_add(struct model *m, const char *id, const char *name, GBytes *vm_state);
 struct model_snapshot *model_snapshot_find(const struct model *m, const char *name);
+/* It turned out to hold another disk than was there when it was added. */
+void model_snapshot_set_disk(struct model *m, const char *name, GBytes *disk);
 void model_snapshot_remove(struct model *m, const char *name);
 void model_snapshot_goto(struct model *m, const char *name);
 

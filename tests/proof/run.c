@@ -6,6 +6,7 @@
 #include "proof/run.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "unit/sim-bed.h"
@@ -77,6 +78,8 @@ bool run_record(struct run *r, const struct world *world, const char *names, uin
                 if (fail_fsync)
                         ret = 0;
         }
+        if (s.live)
+                live_finish(&s, NULL);
         r->models[i] = s.model;
         if (is_refusal(world, ret)) {
                 sim_close(&s.bed);
@@ -99,6 +102,23 @@ void run_clear(struct run *r)
         g_free(r->text);
 }
 
+/* What was begun changes the list at some moment until its finish, which knows how. */
+static unsigned newest_list(const struct run *r, unsigned newest)
+{
+        unsigned begin = UINT_MAX;
+        unsigned i;
+
+        for (i = 0; i < r->step_count; i++) {
+                if (step_begins(r->steps[i]))
+                        begin = i;
+                if (r->steps[i]->run == live_finish && begin < newest && newest <= i + 1)
+                        return i + 1;
+                if (r->steps[i]->run == live_finish)
+                        begin = UINT_MAX;
+        }
+        return newest;
+}
+
 struct allowed run_allowed(const struct run *r, uint64_t moment)
 {
         struct allowed a = { .oldest = 0 };
@@ -107,12 +127,15 @@ struct allowed run_allowed(const struct run *r, uint64_t moment)
         for (i = 0; i < r->step_count && r->end[i] <= moment; i++) {
                 if (r->durable[i])
                         a.oldest = i + 1;
+                if (r->durable[i] || r->steps[i]->run == live_finish)
+                        a.oldest_list = i + 1;
                 a.newest = i + 1;
         }
         if (i < r->step_count) {
                 a.newest = i + 1;
                 a.goes = g_str_has_prefix(r->steps[i]->name, "goto");
         }
+        a.newest_list = newest_list(r, a.newest);
         return a;
 }
 

@@ -9,7 +9,7 @@
 
 #include "proof/world.h"
 
-enum { RUN_STEPS_MAX = 8 };
+enum { RUN_STEPS_MAX = 10 };
 
 /* models[i] holds after i steps; the last step is the closing of the image. */
 struct run {
@@ -42,6 +42,8 @@ void run_clear(struct run *r);
 struct allowed {
         unsigned oldest;
         unsigned newest;
+        unsigned oldest_list;           /* of snapshots: >= oldest, for it is durable by itself */
+        unsigned newest_list;           /* >= newest: an operation under way may have changed it */
         bool goes;
 };
 

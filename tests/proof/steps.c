@@ -300,6 +300,12 @@ const struct step steps[] = {
         { "delete c", run_delete, MARKED, .snapshot = "c" },
         { "check -r all", run_repair, MARKED },
         { "reopen", run_reopen, STABLE },
+        { "begin create", live_begin_create, .snapshot = "c" },
+        { "begin replace", live_begin_create, .snapshot = "a", .flags = HVB_SNAPSHOT_REPLACE },
+        { "begin delete a", live_begin_delete, .snapshot = "a" },
+        { "begin delete b", live_begin_delete, .snapshot = "b" },
+        { "wait", live_wait, DISK(0, 0, 0) },
+        { "finish", live_finish, DISK(0, 0, 0) },
         { "create as b", run_create, MARKED, .snapshot = "b" },
         { "create with state as a", run_savevm, STABLE, .snapshot = "a" },
 };
@@ -334,5 +340,8 @@ static bool fits(const struct stage *s, const struct step *step)
 
 int step_run(struct stage *s, const struct step *step)
 {
-        return fits(s, step) ? step->run(s, step) : -ERANGE;
+        int ret = fits(s, step) ? step->run(s, step) : -ERANGE;
+
+        live_note(s);
+        return ret;
 }

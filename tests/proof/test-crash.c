@@ -41,13 +41,32 @@ static const char *const sequences[] = {
         "write new, then reopen, then discard",
 };
 
-enum { PAIRS_EVERY = 16 };
+/* The guest goes on while a snapshot comes or goes. */
+static const char *const live_sequences[] = {
+        "begin create, then burst, then finish",
+        "begin create, then write new, then flush, then write many, then finish",
+        "begin create, then wait, then write many, then flush, then finish",
+        "begin create, then wait, then wait, then burst, then flush, then finish",
+        "begin create, then discard, then burst, then wait, then discard private, then finish",
+        "begin create, then write compressed, then write zeroes, unmap, then wait, "
+                "then write on compressed, then finish",
+        "write many, then begin create, then write many, then finish, then discard, then flush",
+        "begin create, then wait, then write wide, then flush, then finish",
+        "begin replace, then burst, then wait, then write many, then flush, then finish",
+        "begin delete a, then burst, then wait, then discard, then finish",
+        "begin delete b, then write many, then flush, then write new, then finish",
+        "begin delete b, then wait, then write on shared, then wait, then flush, then finish",
+        "delete a, then begin delete b, then wait, then burst, then flush, then finish",
+};
+
+enum { PAIRS_EVERY = 16, LIVE_SEEDS = 1 };
 
 static struct explore explore;
 static struct explore_budget budget = {
         .combinations = 65536, .samples = 2000, .second_every = 97, .qemu_every = 1009,
 };
 static unsigned lost_count;
+static uint64_t live_states;
 
 static void explore_one(const struct world *w, const char *names, uint64_t seed)
 {
@@ -73,7 +92,7 @@ static bool stands_alone(const struct world *w, const struct step *step)
 
 static bool is_setup(const struct step *step)
 {
-        return strstr(step->name, " as ") != NULL;
+        return step_is_live(step) || strstr(step->name, " as ") != NULL;
 }
 
 /* True if a name before it in the run is gone, or not there yet. */
@@ -116,6 +135,18 @@ static void explore_pairs(const struct world *w, unsigned every, unsigned first,
                 }
 }
 
+/* Each seed lets them meet at other moments. */
+static void explore_live(const struct world *w, unsigned seed_count)
+{
+        uint64_t before = explore.states;
+        unsigned i, k;
+
+        for (i = 0; i < G_N_ELEMENTS(live_sequences); i++)
+                for (k = 0; k < seed_count; k++)
+                        explore_one(w, live_sequences[i], (uint64_t)first_seed + k);
+        live_states += explore.states - before;
+}
+
 static void test_world(gconstpointer data)
 {
         uint64_t before = explore.states;
@@ -133,6 +164,7 @@ static void test_world(gconstpointer data)
                                 explore_one(&w, steps[i].name, (uint64_t)first_seed);
                 for (i = 0; i < G_N_ELEMENTS(sequences); i++)
                         explore_one(&w, sequences[i], (uint64_t)first_seed);
+                explore_live(&w, LIVE_SEEDS);
                 explore_pairs(&w, PAIRS_EVERY,
                               (unsigned)((const struct world_format *)data - world_formats),
                               G_MAXINT64);
@@ -143,7 +175,12 @@ static void test_world(gconstpointer data)
 
 static const char *random_name(struct sim_random *random)
 {
-        return steps[sim_random_below(random, step_count)].name;
+        const struct step *step;
+
+        do {
+                step = &steps[sim_random_below(random, step_count)];
+        } while (step_is_live(step));
+        return step->name;
 }
 
 /* Steps that need what is not there are refused by the driver: such runs do not count. */
@@ -220,6 +257,7 @@ int main(int argc, char **argv)
         g_print("# windows: %" G_GUINT64_FORMAT ", of which sampled: %" G_GUINT64_FORMAT
                 ", shown to qemu-img: %" G_GUINT64_FORMAT "\n", explore.windows,
                 explore.windows_sampled, explore.qemu_checks);
+        g_print("# live phases: %" G_GUINT64_FORMAT " states\n", live_states);
         g_print("# proof: crash states: %" G_GUINT64_FORMAT ", lost: %u\n", explore.states,
                 lost_count);
         explore_clear(&explore);

@@ -45,12 +45,15 @@ struct simdisk *world_disk(const struct world *w, const struct sim_image *image,
 
 /* ---- steps ---- */
 
+struct live;
+
 /* An opened image and what it should hold; steps change both. */
 struct stage {
         const struct world *world;
         struct simdisk *disk;
         struct bed bed;
         struct model *model;            /* owned */
+        struct live *live;              /* owned; an operation that was begun, or NULL */
 };
 
 struct step {
@@ -69,6 +72,30 @@ extern const struct step steps[];
 extern const unsigned step_count;
 
 const struct step *step_named(const char *name);
+
+/* ---- operations during which other steps are done (live.c) ---- */
+
+int live_begin_create(struct stage *s, const struct step *step);
+int live_begin_delete(struct stage *s, const struct step *step);
+int live_begin_goto(struct stage *s, const struct step *step);
+/* What was begun goes on a little, while nothing else is done. */
+int live_wait(struct stage *s, const struct step *step);
+/* It ends; the model has what came of it. */
+int live_finish(struct stage *s, const struct step *step);
+/* The model is what it is between two steps. */
+void live_note(struct stage *s);
+
+static inline bool step_begins(const struct step *step)
+{
+        return step->run == live_begin_create || step->run == live_begin_delete ||
+               step->run == live_begin_goto;
+}
+
+/* Not for running alone. */
+static inline bool step_is_live(const struct step *step)
+{
+        return step_begins(step) || step->run == live_wait || step->run == live_finish;
+}
 
 /* -errno of the driver, or -ERANGE: the disk is too small by now.  Then the model is as before. */
 int step_run(struct stage *s, const struct step *step);
