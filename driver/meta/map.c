@@ -235,6 +235,7 @@ static int table_add(struct map_prepare *s, struct image *img, struct l1_table *
                                                &s->new_offset));
         CO_TRY(&s->add, give_back, io_write(&s->io, &img->file, s->new_offset, s->buffer,
                                             g->cluster_bytes));
+        img->data_written = true;       /* stable before the L1 entry, lazy counts or not */
         link_table(s, img, l1, guest_offset);
         goto out;
 give_back:

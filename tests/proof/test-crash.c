@@ -31,6 +31,7 @@ static const char *const sequences[] = {
         "delete a, then delete b, then shrink much, then grow",
         "goto a, then write many",
         "goto a, then delete b",
+        "create, then discard, then flush",
         "grow, then goto a",
         "shrink, then goto a",
         "replace with state, then goto a",
