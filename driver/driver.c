@@ -324,7 +324,8 @@ static int driver_detach(struct hvb_image *image)
 {
         struct engine *engine = image->loop.engine;
 
-        if (image->requests.length > 0 || image->loop.io_count > 0)
+        if (image->requests.length > 0 || image->loop.tasks.length > 0 ||
+            image->loop.io_count > 0)
                 return -EBUSY;
         return engine->ops->detach(engine);
 }

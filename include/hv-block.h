@@ -384,7 +384,13 @@ struct hvb_driver {
                       struct hvb_check_result *ret_result, struct hvb_error *err);
 
         /*
-         * Snapshots.  A snapshot is named by id, by name, or by both (then both must
+         * Snapshots.  The guest goes on meanwhile: data requests are held off for the moment of
+         * the switch only (open option walk-share).  What moves counts does so one after the
+         * other.  A goto completes with its switch, and the guest may go on; what the disk was
+         * is counted down afterwards, as long as the queue is polled: control operations and
+         * close() wait for that, detach() is -EBUSY.
+         *
+         * A snapshot is named by id, by name, or by both (then both must
          * match); pass NULL for the one not meant.  -ENOENT: no such snapshot.
          */
         void (*snapshot_create)(struct hvb_image *image, struct hvb_request *request,
@@ -414,7 +420,7 @@ struct hvb_driver {
                              const struct iovec *iov, unsigned iov_count);
 
         /*
-         * Handoff.  detach: drained images only; afterwards another thread may
+         * Handoff.  detach: drained images only (-EBUSY); afterwards another thread may
          * attach and is the queue's thread from then on.  inactivate: flush, mark
          * clean, release locks, refuse requests (-EINPROGRESS) until activate, which takes the
          * locks again and reads all metadata anew.

@@ -89,6 +89,7 @@ struct range_lock {
 };
 
 struct image;
+struct background;
 struct commit;
 
 struct image {
@@ -126,6 +127,8 @@ struct image {
 
         struct gate writes;
         struct co_lock control;         /* one operation that moves counts or the root */
+        struct background *background;  /* counts down, holding control; NULL: nothing does */
+        struct waitq background_ended;
         uint32_t walked_slots;          /* of the active L1: what these reference has the counts of
                                          * a snapshot being prepared already; see map_weight */
         GQueue ranges;                  /* of struct range_lock, in order of arrival */

@@ -15,6 +15,7 @@
 #include "disk/error.h"
 #include "meta/commit.h"
 #include "meta/locks.h"
+#include "ops/background.h"
 #include "ops/open.h"
 #include "ops/vmstate.h"
 
@@ -30,6 +31,7 @@ struct image_store {
 static int store(struct image_close *s, struct image *img)
 {
         CO_BEGIN(s);
+        CO_UNDO(s, background_wait(&s->background, img));
         s->store = g_try_new0(struct image_store, 1);
         if (!s->store)
                 CO_FAIL(s, out, -ENOMEM);

@@ -57,6 +57,7 @@ int image_open(struct image_open *s, struct image *img, const struct open_option
 
 struct image_close {
         struct co co;
+        struct waiter background;
         struct image_store *store;      /* owned while it runs */
 };
 

@@ -1,16 +1,21 @@
 /*
- * snapshot-goto.c - going back to a snapshot, guest writes held off.
+ * snapshot-goto.c - going back to a snapshot.
  *
- *   1. everything is settled, a v3 image is marked dirty
+ * Prepare, while the guest reads and writes
+ *   1. a v3 image is marked dirty
  *   2. the counts of the snapshot's disk go up: it has a second reader
  *   3. a fresh L1 with its entries is written; the live L1 is never overwritten
  *   4. counts and L1 are made stable
- *   5. the root switches: disk size and L1, in one sector
- *   6. the old tree and its L1 are counted down
+ * Switch, writes held off
+ *   5. what the guest wrote last is settled, so that no commit knows the old L1
+ *   6. the root switches: disk size and L1, in one sector; the operation has completed
+ * Afterwards, beside the guest
+ *   7. the old tree and its L1 are counted down, a VM state that no snapshot took as well;
+ *      the mark goes
  *
- * A crash before 5 leaves the old disk, after 5 the snapshot's, never a mixture; beside
+ * A crash before 6 leaves the old disk, after 6 the snapshot's, never a mixture; beside
  * it counts that are too high, which the dirty bit (v3) or a check (v2) repairs.
- * Failing before 5 is undone; after 5 the disk is the snapshot's, and what fails leaks.
+ * Failing before 6 is undone; after 6 the disk is the snapshot's, and what fails leaks.
  *
  * The fresh L1 maps the disk only.  The VM state stays the snapshot's, and is read
  * through a copy of its L1's end.
@@ -94,12 +99,60 @@ static int make_fresh(struct snapshot_goto *s, struct image *img)
         return 0;
 }
 
+static int count_fresh(struct snapshot_goto *s, struct image *img, struct hvb_error *err)
+{
+        int ret = tree_count_up(&s->count, img, &s->fresh, s->fresh.count);
+
+        if (ret == -EINVAL)
+                error_set(err, ret, "refcount_bits=%u of %s cannot count one more use of "
+                          "snapshot '%.255s'", 1u << image_geometry(img)->refcount_order,
+                          img->name, target(s, img)->name);
+        return ret;
+}
+
+static int prepare(struct snapshot_goto *s, struct image *img, struct hvb_error *err)
+{
+        CO_BEGIN(&s->prepare);
+        CO_TRY(&s->prepare, out, clusters_alloc(&s->alloc, img,
+                                                tree_l1_clusters(img, fresh_slots(s, img)), 1,
+                                                &s->fresh_offset));
+        CO_TRY(&s->prepare, free_l1, make_fresh(s, img));
+        CO_TRY(&s->prepare, free_l1, count_fresh(s, img, err));
+        CO_TRY(&s->prepare, count_down, l1_write(&s->io, img, &s->fresh, s->fresh_offset,
+                                                 UINT64_MAX));
+        img->data_written = true;
+        CO_TRY(&s->prepare, count_down, meta_commit_counts(&s->commit, img));
+        goto out;
+count_down:
+        if (img->state != IMAGE_POISONED)
+                CO_UNDO(&s->prepare, tree_count_down(&s->count, img, &s->fresh, s->fresh.count));
+free_l1:
+        if (img->state != IMAGE_POISONED)
+                CO_UNDO(&s->prepare, clusters_free(&s->free, img, s->fresh_offset,
+                                                   fresh_slots(s, img) * UINT64_C(8), 1));
+out:
+        CO_END(&s->prepare);
+}
+
+static int give_up(struct snapshot_goto *s, struct image *img)
+{
+        CO_BEGIN(&s->give_up);
+        CO_UNDO(&s->give_up, tree_count_down(&s->count, img, &s->fresh, s->fresh.count));
+        CO_UNDO(&s->give_up, clusters_free(&s->free, img, s->fresh_offset,
+                                           fresh_slots(s, img) * UINT64_C(8), 1));
+        CO_END(&s->give_up);
+}
+
 /* The root has switched; memory follows in the same step. */
 static void install(struct snapshot_goto *s, struct image *img)
 {
-        s->old = img->active;
+        s->background->tree = img->active;
+        s->background->state = img->vmstate;
+        s->background->motion = s->motion;
         img->active = s->fresh;
         s->fresh = (struct l1_table) { .count = 0 };
+        img->vmstate = (struct l1_table) { .count = 0 };
+        vmstate_forget_saved(img);
         img->compressed_next = 0;
         if (vmstate_take_loaded(img, target(s, img), &s->snapshot_l1) < 0) {
                 vmstate_forget_loaded(img, img->loaded.offset);
@@ -108,52 +161,44 @@ static void install(struct snapshot_goto *s, struct image *img)
         }
 }
 
+static int switch_over(struct snapshot_goto *s, struct image *img)
+{
+        CO_BEGIN(&s->switch_over);
+        CO_TRY(&s->switch_over, give_up, gate_close(&img->writes, &s->gate));
+        CO_TRY(&s->switch_over, open_gate, meta_settle(&s->settle, img));
+        if (PLANTED(GOTO_IN_PLACE))
+                CO_TRY(&s->switch_over, open_gate, l1_write(&s->io, img, &s->fresh,
+                                                            img->active.offset, UINT64_MAX));
+        CO_TRY(&s->switch_over, open_gate, root_switch(&s->root, img, &s->root_change));
+        install(s, img);
+open_gate:
+        gate_open(&img->writes);
+give_up:
+        if (s->switch_over.co.err && img->state != IMAGE_POISONED)
+                CO_UNDO(&s->switch_over, give_up(s, img));
+        CO_END(&s->switch_over);
+}
+
+static int make_background(struct snapshot_goto *s)
+{
+        s->background = g_try_new0(struct background, 1);
+        return s->background ? 0 : -ENOMEM;
+}
+
 static void forget(struct snapshot_goto *s)
 {
         l1_clear(&s->snapshot_l1);
         l1_clear(&s->fresh);
-        l1_clear(&s->old);
+        g_free(s->background);
+        s->background = NULL;
 }
 
-/* From 2 to 5, or back. */
-static int change(struct snapshot_goto *s, struct image *img, struct hvb_error *err)
+/* img->control is the background's from now on. */
+static void leave_the_rest(struct snapshot_goto *s, struct image *img)
 {
-        CO_BEGIN(&s->change);
-        CO_TRY(&s->change, out, clusters_alloc(&s->alloc, img,
-                                               tree_l1_clusters(img, fresh_slots(s, img)),
-                                               1,
-                                               &s->fresh_offset));
-        CO_TRY(&s->change, free_l1, make_fresh(s, img));
-        CO_AWAIT(&s->change, tree_count_up(&s->count, img, &s->fresh, s->fresh.count));
-        if (s->change.co.ret == -EINVAL)
-                error_set(err, -EINVAL, "refcount_bits=%u of %s cannot count one more use of "
-                          "snapshot '%.255s'", 1u << image_geometry(img)->refcount_order,
-                          img->name, target(s, img)->name);
-        if (s->change.co.ret < 0)
-                CO_FAIL(&s->change, free_l1, s->change.co.ret);
-        if (PLANTED(GOTO_IN_PLACE))
-                CO_TRY(&s->change, count_down, l1_write(&s->io, img, &s->fresh,
-                                                        img->active.offset, UINT64_MAX));
-        CO_TRY(&s->change, count_down, l1_write(&s->io, img, &s->fresh, s->fresh_offset,
-                                                UINT64_MAX));
-        img->data_written = true;
-        if (!PLANTED(ROOT_FIRST))
-                CO_TRY(&s->change, count_down, meta_settle(&s->settle, img));
-        CO_TRY(&s->change, count_down, root_switch(&s->root, img, &s->root_change));
-        install(s, img);
-        goto out;
-
-count_down:
-        if (img->state == IMAGE_POISONED)
-                goto out;
-        CO_UNDO(&s->change, tree_count_down(&s->count, img, &s->fresh, s->fresh.count));
-free_l1:
-        if (img->state == IMAGE_POISONED)
-                goto out;
-        CO_UNDO(&s->change, clusters_free(&s->free, img, s->fresh_offset,
-                                          fresh_slots(s, img) * UINT64_C(8), 1));
-out:
-        CO_END(&s->change);
+        background_start(s->background, img);
+        s->background = NULL;
+        forget(s);
 }
 
 int snapshot_goto(struct snapshot_goto *s, struct image *img, const char *id, const char *name,
@@ -162,16 +207,18 @@ int snapshot_goto(struct snapshot_goto *s, struct image *img, const char *id, co
         image_assert(img);
 
         CO_BEGIN(s);
-        CO_TRY(s, done, co_lock_acquire(&img->control, &s->waiter));
+        CO_TRY(s, done, co_lock_acquire(&img->control, &s->control));
         CO_TRY(s, unlock, check_request(s, img, id, name, err));
-        CO_TRY(s, unlock, l1_read(&s->io, img, target(s, img)->l1_offset,
+        CO_TRY(s, forget, make_background(s));
+        CO_TRY(s, forget, l1_read(&s->io, img, target(s, img)->l1_offset,
                                   target(s, img)->l1_entries, &s->snapshot_l1));
-        CO_TRY(s, forget, exclusive_begin(&s->exclusive, img));
-        CO_TRY(s, end, change(s, img, err));
-        CO_UNDO(s, tree_drop(&s->drop, img, &s->old));
-        CO_UNDO(s, vmstate_drop(&s->drop_state, img));
+        CO_TRY(s, forget, motion_begin(&s->motion, img));
+        CO_TRY(s, end, prepare(s, img, err));
+        CO_TRY(s, end, switch_over(s, img));
+        leave_the_rest(s, img);
+        goto done;
 end:
-        CO_UNDO(s, exclusive_end(&s->exclusive, img));
+        CO_UNDO(s, motion_end(&s->motion, img));
 forget:
         forget(s);
 unlock:

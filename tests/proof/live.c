@@ -128,6 +128,29 @@ static void adopt(struct stage *s)
         peek_clear(&p);
 }
 
+/* Writes that met the switch are lost, or on top of the snapshot. */
+static void adopt_disk(struct stage *s)
+{
+        uint64_t bytes = image_size(s->bed.img);
+        g_autofree uint8_t *data = g_malloc(bytes);
+        GBytes *shown = model_snapshot_find(s->model, s->live->step->snapshot)->disk;
+        const uint8_t *snapshot = g_bytes_get_data(shown, NULL);
+        uint64_t i;
+        guint k;
+
+        g_assert_cmpuint(g_bytes_get_size(shown), ==, bytes);
+        g_assert_cmpint(bed_read(&s->bed, 0, data, bytes), ==, 0);
+        for (i = 0; i < bytes; i++) {
+                for (k = 0; k < s->live->models->len && data[i] != snapshot[i] &&
+                     data[i] != disk_of(s->live, k)[i]; k++)
+                        ;
+                if (k == s->live->models->len)
+                        g_error("byte %" G_GUINT64_FORMAT " is nobody's behind the goto", i);
+        }
+        g_bytes_unref(s->model->disk);
+        s->model->disk = g_bytes_new_take(g_steal_pointer(&data), bytes);
+}
+
 int live_finish(struct stage *s, const struct step *step)
 {
         struct live *l = s->live;
@@ -141,7 +164,7 @@ int live_finish(struct stage *s, const struct step *step)
         if (ret == 0 && l->step->run == live_begin_delete)
                 model_snapshot_remove(s->model, l->step->snapshot);
         if (ret == 0 && l->step->run == live_begin_goto)
-                model_snapshot_goto(s->model, l->step->snapshot);
+                adopt_disk(s);
         g_ptr_array_unref(l->models);
         g_free(l);
         s->live = NULL;

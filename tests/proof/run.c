@@ -102,21 +102,29 @@ void run_clear(struct run *r)
         g_free(r->text);
 }
 
-/* What was begun changes the list at some moment until its finish, which knows how. */
-static unsigned newest_list(const struct run *r, unsigned newest)
+/*
+ * What was begun changes the list at some moment until its finish, which knows how.  A goto changes
+ * the disk likewise, and what was written on top is durable with the next step that makes it so.
+ */
+static void allow_live(const struct run *r, struct allowed *a)
 {
         unsigned begin = UINT_MAX;
         unsigned i;
 
+        a->newest_list = a->newest;
         for (i = 0; i < r->step_count; i++) {
                 if (step_begins(r->steps[i]))
                         begin = i;
-                if (r->steps[i]->run == live_finish && begin < newest && newest <= i + 1)
-                        return i + 1;
-                if (r->steps[i]->run == live_finish)
-                        begin = UINT_MAX;
+                if (r->steps[i]->run != live_finish || begin >= a->newest)
+                        continue;
+                if (a->newest <= i + 1)
+                        a->newest_list = i + 1;
+                if (r->steps[begin]->run != live_begin_goto || a->oldest > i + 1)
+                        continue;
+                a->newest = MAX(a->newest, i + 1);
+                a->mixes_with = model_snapshot_find(r->models[begin],
+                                                    r->steps[begin]->snapshot)->disk;
         }
-        return newest;
 }
 
 struct allowed run_allowed(const struct run *r, uint64_t moment)
@@ -135,7 +143,7 @@ struct allowed run_allowed(const struct run *r, uint64_t moment)
                 a.newest = i + 1;
                 a.goes = g_str_has_prefix(r->steps[i]->name, "goto");
         }
-        a.newest_list = newest_list(r, a.newest);
+        allow_live(r, &a);
         return a;
 }
 
@@ -180,6 +188,20 @@ static bool may_be_byte(const struct run *r, unsigned oldest, unsigned newest, u
         return may_be_backing(r, newest, offset, byte);
 }
 
+/* For a goto among writes: no more than that each byte is somebody's. */
+static char *judge_mixture_with(const struct run *r, const struct allowed *a, GBytes *disk)
+{
+        gsize bytes, i;
+        const uint8_t *data = g_bytes_get_data(disk, &bytes);
+
+        for (i = 0; i < bytes; i++)
+                if (data[i] != byte_at(a->mixes_with, i) &&
+                    !may_be_byte(r, a->oldest, a->newest, i, data[i]))
+                        return g_strdup_printf("byte %zu of the disk is %u, of no step and not of "
+                                               "the snapshot", i, data[i]);
+        return NULL;
+}
+
 /* NULL if the bytes of a sector are of any of the models, each by itself. */
 static char *judge_sector(const struct run *r, unsigned oldest, unsigned newest, uint64_t offset,
                           const uint8_t *bytes, uint64_t length)
@@ -218,6 +240,8 @@ static char *judge_mixture(const struct run *r, unsigned oldest, unsigned newest
 
 char *run_judge_disk(const struct run *r, struct allowed a, GBytes *disk)
 {
+        if (a.mixes_with)
+                return judge_mixture_with(r, &a, disk);
         if (!a.goes)
                 return judge_mixture(r, a.oldest, a.newest, disk);
         if (g_bytes_equal(r->models[a.newest]->disk, disk))

@@ -37,7 +37,7 @@ void run_clear(struct run *r);
 /*
  * What may be on the disk at a moment: of models[oldest .. newest] each byte of any, as
  * far as they have one history.  A goto that is under way begins another: all of the
- * old one, or all of models[newest].
+ * old one, or all of models[newest].  Where the guest goes on meanwhile: bytes of either.
  */
 struct allowed {
         unsigned oldest;
@@ -45,6 +45,7 @@ struct allowed {
         unsigned oldest_list;           /* of snapshots: >= oldest, for it is durable by itself */
         unsigned newest_list;           /* >= newest: an operation under way may have changed it */
         bool goes;
+        GBytes *mixes_with;             /* the snapshot that a goto under way goes to, or NULL */
 };
 
 struct allowed run_allowed(const struct run *r, uint64_t moment);

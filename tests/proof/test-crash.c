@@ -58,6 +58,10 @@ static const char *const live_sequences[] = {
         "begin delete b, then write many, then flush, then write new, then finish",
         "begin delete b, then wait, then write on shared, then wait, then flush, then finish",
         "delete a, then begin delete b, then wait, then burst, then flush, then finish",
+        "begin goto a, then burst, then wait, then write new, then flush, then finish, then flush",
+        "begin goto a, then wait, then write many, then discard, then finish, then flush",
+        "goto a at once, then burst, then flush, then discard, then write new",
+        "write wide, then goto b at once, then write many, then flush, then create",
 };
 
 enum { PAIRS_EVERY = 16, LIVE_SEEDS = 1 };
@@ -93,7 +97,7 @@ static bool stands_alone(const struct world *w, const struct step *step)
 
 static bool is_setup(const struct step *step)
 {
-        return step_is_live(step) || strstr(step->name, " as ") != NULL;
+        return step_is_live(step) || strstr(step->name, " as ") || strstr(step->name, " at once");
 }
 
 /* True if a name before it in the run is gone, or not there yet. */

@@ -197,7 +197,8 @@ static bool is_possible(const struct world *w, const struct step *step)
         struct run run;
         bool ret;
 
-        if (step_is_live(step) || strstr(step->name, " as ") || strcmp(step->name, "reopen") == 0)
+        if (step_is_live(step) || strstr(step->name, " at once") ||
+            strstr(step->name, " as ") || strcmp(step->name, "reopen") == 0)
                 return false;
         ret = run_record(&run, w, step->name, 1, 0);
         run_clear(&run);
