@@ -305,7 +305,7 @@ static int judge_in(const struct vcpu *vcpu, const struct vcpu_state *state,
         if (vm_fd < 0)
                 return error_set(err, vm_fd, "KVM makes no second VM to judge a state in: %s",
                                  g_strerror(-vm_fd));
-        fd = vcpu_make(kvm, vm_fd, vcpu->index, vcpu->cpuid);
+        fd = vcpu_make(vm_fd, vcpu->index, vcpu->cpuid);
         if (fd < 0) {
                 ret = error_set(err, fd, "KVM makes no vcpu to judge a state with: %s",
                                 g_strerror(-fd));

@@ -282,12 +282,11 @@ static const struct device_ops device_ops = {
         .load = vcpu_load,
 };
 
-int vcpu_make(const struct kvm *kvm, int vm_fd, unsigned index, struct kvm_cpuid2 *cpuid)
+int vcpu_make(int vm_fd, unsigned index, struct kvm_cpuid2 *cpuid)
 {
         int fd = kvm_ioctl_number(vm_fd, KVM_CREATE_VCPU, index);
         int ret;
 
-        (void) kvm;
         if (fd < 0)
                 return fd;
         ret = kvm_ioctl(fd, KVM_SET_CPUID2, cpuid);
@@ -308,7 +307,7 @@ static int vcpu_init(struct vcpus *vcpus, unsigned index, struct hvb_error *err)
         vcpu->vcpus = vcpus;
         vcpu->index = index;
         vcpu->cpuid = cpuid_new(kvm, index, vcpus->count);
-        vcpu->fd = vcpu_make(kvm, kvm->vm_fd, index, vcpu->cpuid);
+        vcpu->fd = vcpu_make(kvm->vm_fd, index, vcpu->cpuid);
         if (vcpu->fd < 0)
                 return error_set(err, vcpu->fd, "KVM makes no vcpu %u: %s", index,
                                  g_strerror(-vcpu->fd));

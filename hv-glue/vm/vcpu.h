@@ -80,7 +80,7 @@ int vcpu_load(struct device *device, struct state_reader *r, uint32_t version, b
 enum { VCPU_STATE_VERSION = 1 };
 
 /* Makes vcpu's fd in vm_fd, with the same CPUID. */
-int vcpu_make(const struct kvm *kvm, int vm_fd, unsigned index, struct kvm_cpuid2 *cpuid);
+int vcpu_make(int vm_fd, unsigned index, struct kvm_cpuid2 *cpuid);
 
 const struct vcpu_env *vcpu_env(const struct vcpu *vcpu);
 

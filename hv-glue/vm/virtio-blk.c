@@ -1,69 +1,15 @@
 /*
- * virtio-blk.c - a disk for the guest, over a drive on its thread.
- *
- * Invariants, under the lock:
- *  1. requests = idle + in_flight; parked <= in_flight.
- *  2. Nothing is taken from the queue while `stoppers` or `held` say so.
- *  3. The queue stays enabled as long as something is in flight: whoever disables it has
- *     stopped the device first.
+ * virtio-blk.c - a disk for the guest: its requests, on the drive's thread, and its life.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "vm/virtio-blk.h"
-
 #include <errno.h>
 #include <glib.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_ids.h>
-#include <linux/virtio_ring.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "vm/virtio-blk-request.h"
-
-enum { STATE_VERSION = 1 };
-
-struct virtio_blk {
-        struct device device;
-        struct virtio_mmio mmio;
-        struct drive_thread *thread;
-        struct drive_watch_fd *bell;
-        struct virtio_blk_options options;
-        char serial[VIRTIO_BLK_ID_BYTES + 1];
-        uint32_t block_bytes;           /* logical block of the guest's disk */
-
-        /* Under mmio.lock. */
-        struct blk_limits limits;
-        struct blk_request *requests;   /* queue_size of them */
-        struct blk_request **idle;      /* a stack */
-        unsigned idle_count;
-        unsigned in_flight;
-        unsigned parked;
-        unsigned stoppers;              /* threads that stop it */
-        bool held;                      /* between quiesce and resume */
-        bool forgetting;                /* what ends is given up: the guest hears nothing */
-        pthread_cond_t quiet;           /* in_flight has come down to parked */
-};
-
-static struct virtio_blk *blk_of_mmio(struct virtio_mmio *mmio)
-{
-        return (struct virtio_blk *) ((char *) mmio - offsetof(struct virtio_blk, mmio));
-}
-
-static struct virtio_blk *blk_of_device(struct device *device)
-{
-        return (struct virtio_blk *) ((char *) device - offsetof(struct virtio_blk, device));
-}
-
-static void lock(struct virtio_blk *blk)
-{
-        pthread_mutex_lock(&blk->mmio.lock);
-}
-
-static void unlock(struct virtio_blk *blk)
-{
-        pthread_mutex_unlock(&blk->mmio.lock);
-}
+#include "host/error.h"
+#include "vm/virtio-blk-parts.h"
 
 /* ---- Requests; on the drive's thread -------------------------------------------------- */
 
@@ -96,7 +42,7 @@ static void request_done(struct drive_op *op)
         struct blk_request *r = op->opaque;
         struct virtio_blk *blk = r->blk;
 
-        lock(blk);
+        virtio_blk_lock(blk);
         if (op->result >= 0 && r->range_done < r->range_count)
                 blk_request_start(r, &blk->limits);
         else
@@ -104,7 +50,7 @@ static void request_done(struct drive_op *op)
         /* A guest that filled the queue has been waiting for a free request. */
         if (blk->idle_count == 1)
                 virtio_mmio_ring_bell(&blk->mmio);
-        unlock(blk);
+        virtio_blk_unlock(blk);
 }
 
 /* Takes one request from the queue and starts it.  False: there is none. */
@@ -149,7 +95,7 @@ static void bell_rang(void *opaque)
 
         if (read(blk->mmio.bell_fd, &rings, sizeof(rings)) < 0 && errno != EAGAIN)
                 return;
-        lock(blk);
+        virtio_blk_lock(blk);
         if (may_take(blk)) {
                 virtqueue_mute(vq);
                 while (budget > 0 && may_take(blk) && take_one(blk))
@@ -158,7 +104,7 @@ static void bell_rang(void *opaque)
                 if (virtqueue_unmute(vq) && may_take(blk))
                         virtio_mmio_ring_bell(&blk->mmio);
         }
-        unlock(blk);
+        virtio_blk_unlock(blk);
 }
 
 /* ---- Errors --------------------------------------------------------------------------- */
@@ -195,10 +141,10 @@ enum hvb_error_action virtio_blk_io_error(struct virtio_blk *blk, const struct h
         if (blk->requests == NULL || !is_guest_request(blk, what->request))
                 return HVB_ACTION_REPORT;
         if (action == HVB_ACTION_STOP) {
-                lock(blk);
+                virtio_blk_lock(blk);
                 blk->parked++;
                 pthread_cond_broadcast(&blk->quiet);
-                unlock(blk);
+                virtio_blk_unlock(blk);
                 blk->options.stopped(blk->options.opaque);
         }
         return action;
@@ -208,9 +154,9 @@ unsigned virtio_blk_parked(struct virtio_blk *blk)
 {
         unsigned parked;
 
-        lock(blk);
+        virtio_blk_lock(blk);
         parked = blk->parked;
-        unlock(blk);
+        virtio_blk_unlock(blk);
         return parked;
 }
 
@@ -218,9 +164,9 @@ static int call_retry(struct drive *drive, void *opaque)
 {
         struct virtio_blk *blk = opaque;
 
-        lock(blk);
+        virtio_blk_lock(blk);
         blk->parked = 0;
-        unlock(blk);
+        virtio_blk_unlock(blk);
         drive_driver(drive)->retry(drive_image(drive));
         return 0;
 }
@@ -237,9 +183,9 @@ static int call_cancel(struct drive *drive, void *opaque)
 {
         struct virtio_blk *blk = opaque;
 
-        lock(blk);
+        virtio_blk_lock(blk);
         blk->parked = 0;
-        unlock(blk);
+        virtio_blk_unlock(blk);
         for (unsigned i = 0; i < blk->options.queue_size; i++)
                 if (blk->requests[i].op->busy)
                         drive_driver(drive)->cancel(drive_queue(drive),
@@ -247,237 +193,31 @@ static int call_cancel(struct drive *drive, void *opaque)
         return 0;
 }
 
-static void wait_quiet(struct virtio_blk *blk)
+void virtio_blk_wait_quiet(struct virtio_blk *blk)
 {
         while (blk->in_flight > blk->parked)
                 pthread_cond_wait(&blk->quiet, &blk->mmio.lock);
 }
 
-/* Nothing is in flight when it returns; what is parked is cancelled.  With the lock. */
-static void empty(struct virtio_blk *blk)
+void virtio_blk_empty(struct virtio_blk *blk)
 {
         blk->stoppers++;
-        wait_quiet(blk);
+        virtio_blk_wait_quiet(blk);
         while (blk->in_flight > 0) {
-                unlock(blk);
+                virtio_blk_unlock(blk);
                 drive_thread_call(blk->thread, call_cancel, blk);
-                lock(blk);
-                wait_quiet(blk);
+                virtio_blk_lock(blk);
+                virtio_blk_wait_quiet(blk);
         }
         blk->stoppers--;
         virtio_mmio_ring_bell(&blk->mmio);
 }
 
-/* The guest stops its device. */
-static void stop(struct virtio_mmio *mmio)
-{
-        struct virtio_blk *blk = blk_of_mmio(mmio);
-
-        lock(blk);
-        empty(blk);
-        unlock(blk);
-}
-
-/* The guest itself is given up: its memory may be another one's by now.  With the lock. */
-static void forget(struct virtio_blk *blk)
+void virtio_blk_forget(struct virtio_blk *blk)
 {
         blk->forgetting = true;
-        empty(blk);
+        virtio_blk_empty(blk);
         blk->forgetting = false;
-}
-
-static void device_quiesce(struct device *device)
-{
-        struct virtio_blk *blk = blk_of_device(device);
-
-        lock(blk);
-        blk->held = true;
-        wait_quiet(blk);
-        unlock(blk);
-}
-
-static int call_capacity(struct drive *drive, void *opaque)
-{
-        struct virtio_blk *blk = opaque;
-        uint64_t sectors = drive_bytes(drive) / SECTOR_BYTES;
-
-        lock(blk);
-        if (sectors != blk->limits.capacity_sectors) {
-                blk->limits.capacity_sectors = sectors;
-                blk->mmio.regs.config_generation++;
-        }
-        unlock(blk);
-        return 0;
-}
-
-static void device_resume(struct device *device)
-{
-        struct virtio_blk *blk = blk_of_device(device);
-
-        drive_thread_call(blk->thread, call_capacity, blk);
-        lock(blk);
-        blk->held = false;
-        virtio_mmio_raise_again(&blk->mmio);
-        virtio_mmio_ring_bell(&blk->mmio);
-        unlock(blk);
-}
-
-/* ---- The transport's side ------------------------------------------------------------- */
-
-static uint64_t features(struct virtio_mmio *mmio)
-{
-        const struct virtio_blk *blk = blk_of_mmio(mmio);
-        uint64_t bits = 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC
-                | 1ull << VIRTIO_RING_F_EVENT_IDX | 1ull << VIRTIO_BLK_F_SEG_MAX
-                | 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_FLUSH
-                | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
-
-        if (blk->limits.read_only)
-                return bits | 1ull << VIRTIO_BLK_F_RO;
-        bits |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
-        return blk->limits.discard ? bits | 1ull << VIRTIO_BLK_F_DISCARD : bits;
-}
-
-static struct virtio_blk_config config_of(const struct virtio_blk *blk)
-{
-        uint32_t segments = MIN(VIRTQ_CHAIN_MAX, blk->options.queue_size) - 2;
-
-        return (struct virtio_blk_config) {
-                .capacity = GUINT64_TO_LE(blk->limits.capacity_sectors),
-                .seg_max = GUINT32_TO_LE(segments),
-                .blk_size = GUINT32_TO_LE(blk->block_bytes),
-                .wce = blk->limits.writeback,
-                .max_discard_sectors = GUINT32_TO_LE(BLK_RANGE_SECTORS_MAX),
-                .max_discard_seg = GUINT32_TO_LE(BLK_RANGES_MAX),
-                .discard_sector_alignment = GUINT32_TO_LE(blk->block_bytes / SECTOR_BYTES),
-                .max_write_zeroes_sectors = GUINT32_TO_LE(BLK_RANGE_SECTORS_MAX),
-                .max_write_zeroes_seg = GUINT32_TO_LE(BLK_RANGES_MAX),
-                .write_zeroes_may_unmap = 1,
-        };
-}
-
-static void read_config(struct virtio_mmio *mmio, uint64_t offset, void *bytes, size_t count)
-{
-        const struct virtio_blk_config config = config_of(blk_of_mmio(mmio));
-
-        if (offset >= sizeof(config))
-                return;
-        memcpy(bytes, (const uint8_t *) &config + offset, MIN(count, sizeof(config) - offset));
-}
-
-static void write_config(struct virtio_mmio *mmio, uint64_t offset, const void *bytes,
-                         size_t count)
-{
-        struct virtio_blk *blk = blk_of_mmio(mmio);
-
-        if (offset == offsetof(struct virtio_blk_config, wce) && count == 1
-            && mmio->regs.driver_features & (1ull << VIRTIO_BLK_F_CONFIG_WCE))
-                blk->limits.writeback = *(const uint8_t *) bytes != 0;
-}
-
-static bool initial_writeback(const struct virtio_blk *blk)
-{
-        return !blk->options.writethrough;
-}
-
-/* A driver that cannot flush must not be cached. */
-static void features_ok(struct virtio_mmio *mmio)
-{
-        struct virtio_blk *blk = blk_of_mmio(mmio);
-
-        if (!(mmio->regs.driver_features & (1ull << VIRTIO_BLK_F_FLUSH)))
-                blk->limits.writeback = false;
-}
-
-static void reset(struct virtio_mmio *mmio)
-{
-        struct virtio_blk *blk = blk_of_mmio(mmio);
-
-        blk->limits.writeback = initial_writeback(blk);
-}
-
-static const struct virtio_ops virtio_ops = {
-        .device_id = VIRTIO_ID_BLOCK,
-        .features = features,
-        .read_config = read_config,
-        .write_config = write_config,
-        .features_ok = features_ok,
-        .stop = stop,
-        .reset = reset,
-};
-
-/* ---- The machine's side --------------------------------------------------------------- */
-
-static void device_reset(struct device *device)
-{
-        struct virtio_blk *blk = blk_of_device(device);
-
-        lock(blk);
-        forget(blk);
-        virtio_mmio_reset(&blk->mmio);
-        unlock(blk);
-}
-
-static int device_save(struct device *device, struct state_writer *w, struct hvb_error *err)
-{
-        struct virtio_blk *blk = blk_of_device(device);
-        unsigned parked;
-
-        lock(blk);
-        parked = blk->parked;
-        virtio_mmio_save(&blk->mmio, w);
-        state_put_u8(w, blk->limits.writeback);
-        unlock(blk);
-        if (parked > 0)
-                return error_set(err, -EBUSY, "%u requests of disk %u wait after an I/O error: "
-                                 "continue the machine first", parked, device->instance);
-        return 0;
-}
-
-static int device_load(struct device *device, struct state_reader *r, uint32_t version,
-                       bool apply, struct hvb_error *err)
-{
-        struct virtio_blk *blk = blk_of_device(device);
-        struct virtio_registers regs;
-        uint8_t writeback;
-        int ret;
-
-        (void) version;
-        ret = virtio_mmio_load(&blk->mmio, r, &regs, err);
-        if (ret < 0)
-                return ret;
-        writeback = state_get_u8(r);
-        if (state_reader_end(r) < 0 || writeback > 1)
-                return error_set(err, -EINVAL, "not a state of a disk");
-        if (!apply)
-                return 0;
-        lock(blk);
-        forget(blk);
-        blk->mmio.regs = regs;
-        blk->limits.writeback = writeback;
-        unlock(blk);
-        return 0;
-}
-
-static const struct device_ops device_ops = {
-        .name = "virtio-blk",
-        .state_version = STATE_VERSION,
-        .state_oldest = STATE_VERSION,
-        .reset = device_reset,
-        .quiesce = device_quiesce,
-        .resume = device_resume,
-        .save = device_save,
-        .load = device_load,
-};
-
-struct device *virtio_blk_device(struct virtio_blk *blk)
-{
-        return &blk->device;
-}
-
-struct virtio_mmio *virtio_blk_mmio(struct virtio_blk *blk)
-{
-        return &blk->mmio;
 }
 
 /* ---- Life ----------------------------------------------------------------------------- */
@@ -497,15 +237,15 @@ int virtio_blk_new(const struct guest_memory *mem, const struct virtio_blk_optio
                 return error_set(err, -EINVAL, "queue-size %u: must be a power of 2 from 4 to %d",
                                  options->queue_size, VIRTQ_SIZE_MAX);
         blk = g_new0(struct virtio_blk, 1);
-        blk->device = (struct device) { &device_ops, options->instance };
+        blk->device = (struct device) { &virtio_blk_device_ops, options->instance };
         blk->options = *options;
         blk->options.serial = NULL;
         g_strlcpy(blk->serial, serial, sizeof(blk->serial));
         blk->limits.read_only = options->read_only;
         blk->limits.discard = options->discard && !options->read_only;
-        blk->limits.writeback = initial_writeback(blk);
+        blk->limits.writeback = !options->writethrough;
         pthread_cond_init(&blk->quiet, NULL);
-        ret = virtio_mmio_init(&blk->mmio, &virtio_ops, mem, options->queue_size);
+        ret = virtio_mmio_init(&blk->mmio, &virtio_blk_virtio_ops, mem, options->queue_size);
         if (ret < 0) {
                 virtio_blk_free(blk);
                 return error_set(err, ret, "eventfd: %s", g_strerror(-ret));
@@ -569,10 +309,10 @@ void virtio_blk_free(struct virtio_blk *blk)
         if (blk == NULL)
                 return;
         if (blk->bell != NULL) {
-                lock(blk);
+                virtio_blk_lock(blk);
                 blk->held = true;
-                forget(blk);
-                unlock(blk);
+                virtio_blk_forget(blk);
+                virtio_blk_unlock(blk);
                 drive_thread_unwatch(blk->thread, blk->bell);
         }
         if (blk->thread != NULL)
@@ -582,4 +322,14 @@ void virtio_blk_free(struct virtio_blk *blk)
         pthread_cond_destroy(&blk->quiet);
         virtio_mmio_clear(&blk->mmio);
         g_free(blk);
+}
+
+struct device *virtio_blk_device(struct virtio_blk *blk)
+{
+        return &blk->device;
+}
+
+struct virtio_mmio *virtio_blk_mmio(struct virtio_blk *blk)
+{
+        return &blk->mmio;
 }
