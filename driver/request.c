@@ -54,7 +54,7 @@ static enum hvb_error_action ask_host(struct request *r, int result)
         };
 
         if (!r->op->is_data || !host || !host->io_error || result == -ECANCELED ||
-            result == -EINVAL || result == -EROFS || result == -ENOTSUP)
+            result == -EINVAL || result == -EROFS || result == -ENOTSUP || result == -ESTALE)
                 return HVB_ACTION_REPORT;
         return host->io_error(host->opaque, &what);
 }
@@ -141,15 +141,24 @@ static bool may_go_fast(const struct request *r)
                (r->flags & (HVB_REQ_FUA | HVB_REQ_COMPRESS)) == 0;
 }
 
-static enum fast_result go_fast(struct request *r)
+/* NULL: there is none, which the task tells. */
+static struct l1_table *tree_to_read(const struct request *r)
 {
         struct image *img = r->image->top;
 
+        return r->op == &op_read ? &img->active : vmstate_to_load(img);
+}
+
+static enum fast_result go_fast(struct request *r)
+{
+        struct image *img = r->image->top;
+        struct l1_table *l1;
+
         if (r->op == &op_write)
                 return write_fast(&r->fast, img, r->offset, r->length, r->iov, r->iov_count);
-        return read_fast(&r->fast, img,
-                         r->op == &op_read ? &img->active : vmstate_to_load(img), r->offset,
-                         r->length, r->iov, r->iov_count);
+        l1 = tree_to_read(r);
+        return l1 ? read_fast(&r->fast, img, l1, r->offset, r->length, r->iov, r->iov_count)
+                  : FAST_NO;
 }
 
 void request_start(struct request *r)
@@ -231,7 +240,9 @@ static int step_flush(struct request *r)
 
 static int step_status(struct request *r)
 {
-        return status_range(&r->frame.status, r->image->top, r->offset, r->length, r->out);
+        struct image *img = r->image->top;
+
+        return status_range(&r->frame.status, img, &img->active, r->offset, r->length, r->out);
 }
 
 static int step_open(struct request *r)

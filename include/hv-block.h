@@ -410,8 +410,10 @@ struct hvb_driver {
         /*
          * VM state, offsets from its own start.  save writes the state that the next
          * snapshot_create takes; load reads that of the snapshot last gone to or loaded
-         * (snapshot_load_tmp, snapshot_load_vmstate), or what was just saved.  Reading past
-         * the end gives zeros.  Saving no bytes at offset 0 gives up what was saved so far.
+         * (snapshot_load_tmp, snapshot_load_vmstate), or what was just saved.  Once that
+         * snapshot is deleted load gives -ESTALE, until another is gone to, loaded or created.
+         * Reading past the end gives zeros.  Saving no bytes at offset 0 gives up what was
+         * saved so far.
          * Keep many requests in flight, of whole clusters; holes are read without I/O.
          */
         void (*save_vmstate)(struct hvb_image *image, struct hvb_request *request, uint64_t offset,

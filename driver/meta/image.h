@@ -42,6 +42,7 @@ struct l1_table {
         uint64_t *entries;              /* owned; NULL when count is 0 */
         uint32_t count;
         uint64_t offset;
+        bool is_snapshot_disk;          /* what it does not map shows the backing file */
         /* One bit a 512-byte sector of the table: to be written by the next commit. */
         uint64_t *dirty_sectors;        /* owned; NULL without a home */
         bool any_dirty;
@@ -91,6 +92,7 @@ struct range_lock {
 struct image;
 struct background;
 struct commit;
+struct pin;
 
 struct image {
         struct loop *loop;
@@ -114,8 +116,8 @@ struct image {
 
         struct l1_table active;
         struct l1_table vmstate;        /* VM state being saved; index 0 maps its first byte */
-        struct l1_table loaded;         /* tail of the L1 that load_vmstate reads; as vmstate */
-        uint64_t loaded_bytes;          /* length of that VM state */
+        struct pin *loaded;             /* held: whose VM state load_vmstate reads; or NULL */
+        bool loaded_is_gone;            /* ... because it was deleted */
         bool vmstate_pending;           /* vmstate holds a state for the next snapshot_create */
         bool vmstate_taken;             /* ... which has taken it, but is not published yet */
         bool shows_snapshot;            /* snapshot_load_tmp: active is a snapshot's L1 */
@@ -124,6 +126,7 @@ struct image {
         struct refs refs;
         struct snapshot *snapshots;     /* header.snapshot_count of them, owned */
         uint64_t snapshots_bytes;       /* length of the table on disk */
+        GQueue pins;                    /* of struct pin: snapshots that somebody reads */
 
         struct gate writes;
         struct co_lock control;         /* one operation that moves counts or the root */

@@ -1,8 +1,8 @@
 /*
  * map.h - guest offset to host offset, and changing it.
  *
- * `l1` says which tree: &img->active for the disk (offsets 0..size), or
- * &img->vmstate / &img->loaded for VM state (offsets from its own start).
+ * `l1` says which tree: &img->active for the disk (offsets 0..size), &img->vmstate for the VM
+ * state being saved (offsets from its own start), or those of a snapshot (pins.h).
  *
  * SPDX-License-Identifier: MIT
  */

@@ -38,7 +38,7 @@ static bool descend(struct content *c, struct l1_table **l1, uint64_t offset)
         struct image *below = c->layer->backing;
 
         c->kind = CONTENT_ZERO;
-        if (*l1 != &c->layer->active)
+        if (!chain_goes_on(c->layer, *l1))
                 return false;
         if (!below && c->layer->backing_missing)
                 c->kind = CONTENT_MISSING;

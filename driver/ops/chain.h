@@ -50,7 +50,8 @@ int chain_find_cached(struct image *img, struct l1_table *l1, uint64_t offset,
 /* Do unallocated clusters of this tree show, or may they some day, another file's content? */
 static inline bool chain_goes_on(const struct image *img, const struct l1_table *l1)
 {
-        return l1 == &img->active && (img->backing || img->backing_missing);
+        return (l1 == &img->active || l1->is_snapshot_disk) &&
+               (img->backing || img->backing_missing);
 }
 
 #endif

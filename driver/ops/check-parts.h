@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "meta/commit.h"
+#include "meta/pins.h"
 #include "meta/refs.h"
 #include "meta/snapshots.h"
 #include "ops/table-reads.h"

@@ -246,6 +246,31 @@ static int take_vmstate(struct check_tree *s, struct check_context *c)
         return ret;
 }
 
+/* A snapshot that was deleted while somebody reads it is referenced by memory alone. */
+static int take_unlinked(struct check_tree *s, struct check_context *c, const struct pin *pin)
+{
+        int ret = check_count(c, pin->l1.offset, (uint64_t)pin->l1.count * 8, 1);
+        uint32_t i;
+
+        for (i = 0; i < pin->l1.count && ret == 0; i++)
+                ret = take_l1_entry(s, c, pin->l1.entries[i], 1, false);
+        return ret;
+}
+
+static int take_pins(struct check_tree *s, struct check_context *c)
+{
+        GList *link;
+        int ret = 0;
+
+        for (link = c->img->pins.head; link && ret == 0; link = link->next) {
+                const struct pin *pin = link->data;
+
+                if (pin->state == PIN_UNLINKED)
+                        ret = take_unlinked(s, c, pin);
+        }
+        return ret;
+}
+
 /* ---- L2 tables ---- */
 
 struct l2_walk {
@@ -433,6 +458,7 @@ int check_tree(struct check_tree *s, struct check_context *c)
         for (s->l1_index = 0; s->l1_index < s->l1s->len; s->l1_index++)
                 CO_TRY(s, out, walk_l1(s, c));
         CO_TRY(s, out, take_vmstate(s, c));
+        CO_TRY(s, out, take_pins(s, c));
         merge_l2s(s, c->l2s);
         announce(c);
         CO_TRY(s, out, walk_l2s(s, c));

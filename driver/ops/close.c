@@ -2,8 +2,8 @@
  * close.c - leaving an image, for good or to another process.
  *
  * Order on disk: everything is committed (counts included), a VM state that no snapshot took is
- * counted down, then the dirty bit goes.  A crash before that leaves what a
- * crash always leaves.  A poisoned image is left as it is, and the page cache
+ * counted down, and so is what deleted snapshots still hold, then the dirty bit goes.  A crash
+ * before that leaves what a crash always leaves.  A poisoned image is left as it is, and the page cache
  * is asked to forget it: it may show what never reached the disk.
  *
  * SPDX-License-Identifier: MIT
@@ -17,6 +17,7 @@
 #include "meta/locks.h"
 #include "ops/background.h"
 #include "ops/open.h"
+#include "ops/orphans.h"
 #include "ops/vmstate.h"
 
 struct image_store {
@@ -25,6 +26,7 @@ struct image_store {
         struct commit_settle settle;
         struct dirty_change dirty;
         struct vmstate_drop drop;
+        struct orphans_drop orphans;
 };
 
 /* Coroutine: makes the file say what memory says. */
@@ -43,6 +45,7 @@ static int store(struct image_close *s, struct image *img)
                 CO_FAIL(s, open_gate, -EIO);
         CO_TRY(s, open_gate, vmstate_drop(&s->store->drop, img));
         CO_TRY(s, open_gate, meta_settle(&s->store->settle, img));
+        CO_TRY(s, open_gate, co_shielded(orphans_drop(&s->store->orphans, img, true)));
         if (img->lazy) {
                 CO_TRY(s, open_gate, dirty_release(&s->store->dirty, img));
                 img->lazy = false;
@@ -66,7 +69,8 @@ static void forget_tables(struct image *img)
         img->commit = NULL;
         l1_clear(&img->active);
         l1_clear(&img->vmstate);
-        l1_clear(&img->loaded);
+        vmstate_unload(img);
+        pins_forget(img);
         slices_clear(&img->l2);
         refs_clear(&img->refs);
         for (i = 0; img->snapshots && i < img->header.snapshot_count; i++)
@@ -78,7 +82,6 @@ static void forget_tables(struct image *img)
         img->root_sector = NULL;
         img->compressed_next = 0;
         img->vmstate_pending = false;
-        img->loaded_bytes = 0;
 }
 
 void image_leave(struct image *img, enum image_state state)

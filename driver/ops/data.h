@@ -3,7 +3,7 @@
  *
  * All are coroutines on one image (and what it is backed by); the *_fast forms
  * serve a request from cached metadata without one.  `l1` chooses the disk
- * (&img->active) or VM state (&img->vmstate, &img->loaded), see map.h.
+ * (&img->active), VM state (&img->vmstate), or a snapshot's, see map.h.
  * offset + length must have been checked against the disk's size for the disk; changes
  * look again (-EIO), because they may have waited for one that made it shorter.
  *

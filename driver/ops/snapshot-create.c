@@ -14,7 +14,8 @@
  *   4. the snapshot's L1 is written, COPIED goes from its tables, which nobody changes any more
  *   5. counts, then flags and the active L1 are made stable
  *   6. the new snapshot table is written and the root switches to it
- *   7. the tree of a snapshot that was replaced is counted down; the mark goes
+ *   7. the tree of a snapshot that was replaced is counted down, unless somebody reads it;
+ *      the mark goes
  *
  * A crash before 6 leaves the old list and counts that are too high, which the dirty
  * bit (v3) or a check (v2) repairs: until then nothing on disk refers to what only the
@@ -140,8 +141,11 @@ static int make_list(struct snapshot_create *s, struct image *img,
         return 0;
 }
 
-static void forget(struct snapshot_create *s)
+static void forget(struct snapshot_create *s, struct image *img)
 {
+        if (s->old_pin)
+                pin_put(img, s->old_pin);
+        s->old_pin = NULL;
         snapshots_free_list(s->list, s->list_count);
         s->list = NULL;
         l1_clear(&s->l1);
@@ -248,6 +252,13 @@ static int read_replaced(struct snapshot_create *s, struct image *img)
         return l1_read(&s->io, img, old->l1_offset, old->l1_entries, &s->old_l1);
 }
 
+/* Somebody may be reading what is to be replaced. */
+static void hold_replaced(struct snapshot_create *s, struct image *img)
+{
+        if (s->replaced >= 0)
+                s->old_pin = pin_take_listed(img, &img->snapshots[s->replaced]);
+}
+
 /* References to the VM state are the snapshot's now. */
 static void hand_over(struct snapshot_create *s, struct image *img,
                       struct hvb_snapshot_info *info)
@@ -256,10 +267,10 @@ static void hand_over(struct snapshot_create *s, struct image *img,
 
         s->list = NULL;
         vmstate_forget_saved(img);
-        if (s->replaced >= 0)
-                vmstate_forget_loaded(img, s->old_l1.offset);
-        if (img->loaded.offset == 0)
-                vmstate_take_loaded(img, entry, &s->l1);
+        if (s->old_pin)
+                vmstate_lose_loaded(img, s->old_pin);
+        if (!img->loaded && vmstate_take_loaded(img, entry, &s->l1) < 0)
+                vmstate_lose_loaded(img, NULL);
         g_strlcpy(info->id_str, entry->id, sizeof(info->id_str));
         info->disk_bytes = entry->disk_bytes;
 }
@@ -349,13 +360,15 @@ int snapshot_create(struct snapshot_create *s, struct image *img, struct hvb_sna
         CO_TRY(s, forget, read_replaced(s, img));
         CO_TRY(s, forget, make_list(s, img, info));
         CO_TRY(s, forget, motion_begin(&s->motion, img));
+        hold_replaced(s, img);
         CO_TRY(s, end, take(s, img, info, err));
         if (s->replaced >= 0)
-                CO_UNDO(s, tree_drop(&s->drop, img, &s->old_l1));
+                CO_UNDO(s, snapshot_unlink(&s->unlink, img, s->old_pin, &s->old_l1));
+        s->old_pin = NULL;
 end:
         CO_UNDO(s, motion_end(&s->motion, img));
 forget:
-        forget(s);
+        forget(s, img);
 unlock:
         co_lock_release(&img->control);
 done:

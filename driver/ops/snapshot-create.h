@@ -8,6 +8,7 @@
 
 #include "meta/snapshots.h"
 #include "ops/motion.h"
+#include "ops/orphans.h"
 #include "ops/tree.h"
 #include "ops/vmstate.h"
 
@@ -26,10 +27,12 @@ struct snapshot_create {
         struct commit_wait commit;
         struct tree_count count;
         struct tree_drop drop;
+        struct snapshot_unlink unlink;
         struct vmstate_trim trim;
         struct snapshots_publish publication;
         struct l1_table l1;             /* the snapshot's, in memory */
         struct l1_table old_l1;         /* of the snapshot that is replaced */
+        struct pin *old_pin;            /* held: that snapshot, if somebody reads it */
         struct l1_table state;          /* a VM state that is given up */
         struct snapshot *list;          /* the new one */
         uint32_t list_count;

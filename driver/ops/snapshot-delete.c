@@ -3,7 +3,9 @@
  *
  *   1. a v3 image is marked dirty
  *   2. the list without the snapshot is published
- *   3. its L1 and the tree that nothing refers to any more are counted down, a table at a time
+ *   3. its L1 and the tree that nothing refers to any more are counted down, a table at a
+ *      time; if somebody reads it (pins.h), when the last of them is done: the image stays
+ *      marked until then
  *   4. counts are made stable
  *   5. active clusters that are private again get COPIED, a table at a time; that is made
  *      stable, and the mark goes
@@ -69,17 +71,23 @@ int snapshot_delete(struct snapshot_delete *s, struct image *img, const char *id
         CO_TRY(s, forget, l1_read(&s->io, img, target(s, img)->l1_offset,
                                   target(s, img)->l1_entries, &s->l1));
         CO_TRY(s, forget, motion_begin(&s->motion, img));
+        s->pin = pin_take_listed(img, target(s, img));
         if (PLANTED(DELETE_COUNTS_FIRST))
-                CO_UNDO(s, tree_drop(&s->drop, img, &s->l1));
-        CO_TRY(s, end, snapshots_publish(&s->publish, img, s->list, s->list_count,
+                CO_UNDO(s, tree_drop(&s->unlink.drop, img, &s->l1));
+        CO_TRY(s, put, snapshots_publish(&s->publish, img, s->list, s->list_count,
                                          &nothing_else));
         s->list = NULL;
-        vmstate_forget_loaded(img, s->l1.offset);
+        if (s->pin)
+                vmstate_lose_loaded(img, s->pin);
         if (!PLANTED(DELETE_COUNTS_FIRST))
-                CO_UNDO(s, tree_drop(&s->drop, img, &s->l1));
+                CO_UNDO(s, snapshot_unlink(&s->unlink, img, s->pin, &s->l1));
+        s->pin = NULL;
         CO_UNDO(s, meta_commit_counts(&s->commit, img));
         CO_UNDO(s, tree_refresh_copied(&s->refresh, img));
-end:
+put:
+        if (s->pin)
+                pin_put(img, s->pin);
+        s->pin = NULL;
         CO_UNDO(s, motion_end(&s->motion, img));
 forget:
         snapshots_free_list(s->list, s->list_count);

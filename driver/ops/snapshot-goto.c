@@ -155,7 +155,7 @@ static void install(struct snapshot_goto *s, struct image *img)
         vmstate_forget_saved(img);
         img->compressed_next = 0;
         if (vmstate_take_loaded(img, target(s, img), &s->snapshot_l1) < 0) {
-                vmstate_forget_loaded(img, img->loaded.offset);
+                vmstate_lose_loaded(img, NULL);
                 image_log(img, HVB_LOG_ERROR, "%s: no memory to load the VM state of '%s'",
                           img->name, target(s, img)->name);
         }

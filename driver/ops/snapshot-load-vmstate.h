@@ -6,15 +6,13 @@
 #ifndef OPS_SNAPSHOT_LOAD_VMSTATE_H
 #define OPS_SNAPSHOT_LOAD_VMSTATE_H
 
-#include "meta/snapshots.h"
+#include "ops/snapshot-pin.h"
 #include "ops/vmstate.h"
 
 struct snapshot_load_vmstate {
         struct co co;
-        struct waiter waiter;
-        struct l1_io io;
-        struct l1_table l1;
-        int index;
+        struct snapshot_pin take;
+        struct pin *pin;
 };
 
 /*

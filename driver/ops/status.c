@@ -62,8 +62,8 @@ static void deliver(const struct status *s, struct hvb_block_status *ret)
         ret->depth = s->status.depth;
 }
 
-int status_range(struct status *s, struct image *img, uint64_t offset, uint64_t length_bytes,
-                 struct hvb_block_status *ret)
+int status_range(struct status *s, struct image *img, struct l1_table *l1, uint64_t offset,
+                 uint64_t length_bytes, struct hvb_block_status *ret)
 {
         CO_BEGIN(s);
         s->status = (struct hvb_block_status){ .flags = 0 };
@@ -71,7 +71,7 @@ int status_range(struct status *s, struct image *img, uint64_t offset, uint64_t 
              s->position += s->content.length_bytes) {
                 if (task_is_cancelled(task_current()))
                         CO_FAIL(s, out, -ECANCELED);
-                CO_TRY(s, out, chain_find(&s->find, img, &img->active, offset + s->position,
+                CO_TRY(s, out, chain_find(&s->find, img, l1, offset + s->position,
                                           length_bytes - s->position, &s->content));
                 if (!take(s))
                         break;

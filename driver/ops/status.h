@@ -22,7 +22,7 @@ struct status {
  * file that was not opened has no flags at all.  ret is filled at the end; its
  * struct_bytes is the caller's.
  */
-int status_range(struct status *s, struct image *img, uint64_t offset, uint64_t length_bytes,
-                 struct hvb_block_status *ret);
+int status_range(struct status *s, struct image *img, struct l1_table *l1, uint64_t offset,
+                 uint64_t length_bytes, struct hvb_block_status *ret);
 
 #endif

@@ -6,8 +6,10 @@
  *   taken          snapshot_create has linked the L2 tables into the snapshot's L1 behind
  *                  those of the disk; nothing more is saved until it has ended, and
  *                  img->vmstate is empty again
- *   loaded         img->loaded is a copy of that end of a snapshot's L1.  The active L1
- *                  never maps VM state
+ *   loaded         img->loaded has that end of a snapshot's L1.  The active L1 never maps
+ *                  VM state
+ *   gone           the snapshot whose state was loaded is deleted: there is nothing to load
+ *                  until another one is chosen or taken
  *
  * SPDX-License-Identifier: MIT
  */
@@ -112,42 +114,67 @@ out:
 
 struct l1_table *vmstate_to_load(struct image *img)
 {
-        return img->loaded.offset ? &img->loaded : &img->vmstate;
+        if (img->loaded_is_gone)
+                return NULL;
+        return img->loaded ? &img->loaded->vm_state : &img->vmstate;
+}
+
+/* Holds what is to be read, whatever is deleted or loaded meanwhile. */
+static int choose(struct load_vmstate *s, struct image *img)
+{
+        if (img->state == IMAGE_INACTIVE)
+                return -EINPROGRESS;
+        s->l1 = vmstate_to_load(img);
+        if (!s->l1)
+                return -ESTALE;
+        s->pin = img->loaded;
+        if (s->pin)
+                pin_hold(s->pin);
+        return 0;
 }
 
 int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count)
 {
         CO_BEGIN(s);
-        s->l1 = vmstate_to_load(img);
-        CO_TRY(s, out, read_range(&s->read, img, s->l1, offset, length_bytes, iov, iov_count));
+        CO_TRY(s, out, choose(s, img));
+        CO_TRY(s, put, read_range(&s->read, img, s->l1, offset, length_bytes, iov, iov_count));
+put:
+        if (s->pin)
+                pin_put(img, s->pin);
 out:
         CO_END(s);
+}
+
+void vmstate_unload(struct image *img)
+{
+        if (img->loaded)
+                pin_put(img, img->loaded);
+        img->loaded = NULL;
+        img->loaded_is_gone = false;
+}
+
+void vmstate_load_pin(struct image *img, struct pin *pin)
+{
+        vmstate_unload(img);
+        img->loaded = pin;
 }
 
 int vmstate_take_loaded(struct image *img, const struct snapshot *snapshot,
                         const struct l1_table *l1)
 {
-        uint64_t first = geometry_l1_entries(image_geometry(img), snapshot->disk_bytes);
-        uint32_t count = l1->count > first ? l1->count - (uint32_t)first : 0;
-        struct l1_table tail;
-        uint32_t i;
+        struct pin *pin = pin_take(img, snapshot, l1);
 
-        if (l1_init(&tail, count, 0) < 0)
+        if (!pin)
                 return -ENOMEM;
-        for (i = 0; i < count; i++)
-                tail.entries[i] = l1->entries[first + i] & ~ENTRY_COPIED;
-        l1_clear(&img->loaded);
-        img->loaded = tail;
-        img->loaded.offset = snapshot->l1_offset;
-        img->loaded_bytes = snapshot->vm_state_bytes;
+        vmstate_load_pin(img, pin);
         return 0;
 }
 
-void vmstate_forget_loaded(struct image *img, uint64_t snapshot_l1_offset)
+void vmstate_lose_loaded(struct image *img, const struct pin *pin)
 {
-        if (img->loaded.offset != snapshot_l1_offset)
+        if (pin && img->loaded != pin)
                 return;
-        l1_clear(&img->loaded);
-        img->loaded_bytes = 0;
+        vmstate_unload(img);
+        img->loaded_is_gone = true;
 }

@@ -7,6 +7,7 @@
 #define OPS_VMSTATE_H
 
 #include "disk/snapshot-table.h"
+#include "meta/pins.h"
 #include "ops/data.h"
 #include "ops/exclusive.h"
 #include "ops/tree.h"
@@ -54,28 +55,34 @@ struct save_vmstate {
 int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
 
-/* The tree that load_vmstate reads now. */
+/* The tree that load_vmstate reads now, or NULL: it is gone. */
 struct l1_table *vmstate_to_load(struct image *img);
 
 struct load_vmstate {
         struct co co;
         struct l1_table *l1;
+        struct pin *pin;                /* held: whose that is, or NULL */
         struct read read;
 };
 
 /* Coroutine: reads the state of the snapshot last gone to or loaded; if there is none, what was
- * just saved.  (So a state can be loaded lazily while another is saved.)  Beyond it: zeros. */
+ * just saved.  (So a state can be loaded lazily while another is saved.)  Beyond it: zeros.
+ * -ESTALE: that snapshot was deleted; -EINPROGRESS: the image is inactive. */
 int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
 
 /* Nothing is saved any more: a snapshot has it, or it was given up. */
 void vmstate_forget_saved(struct image *img);
 
-/* The state at the end of a snapshot's L1 becomes the one that is loaded; -ENOMEM: nothing
- * changed. */
+/* The VM state of a snapshot with this L1 becomes the one that is loaded; -ENOMEM: nothing
+ * changed.  The caller holds img->control; so do those of the next two. */
 int vmstate_take_loaded(struct image *img, const struct snapshot *snapshot,
                         const struct l1_table *l1);
-/* Nothing is loaded any more if it was that of the snapshot with this L1. */
-void vmstate_forget_loaded(struct image *img, uint64_t snapshot_l1_offset);
+/* The same; a hold of pin goes over. */
+void vmstate_load_pin(struct image *img, struct pin *pin);
+/* What was loaded is gone if it was the pin's (NULL: whatever it was). */
+void vmstate_lose_loaded(struct image *img, const struct pin *pin);
+/* Nothing is loaded: the image is left. */
+void vmstate_unload(struct image *img);
 
 #endif

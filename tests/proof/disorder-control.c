@@ -41,11 +41,13 @@ static void forget_loaded(struct disorder *d, const char *name)
         if (!d->has_loaded || strcmp(d->loaded_name, name) != 0)
                 return;
         d->has_loaded = false;
+        d->loaded_is_gone = true;
 }
 
 static void take_loaded(struct disorder *d, const struct shot *shot)
 {
         d->has_loaded = true;
+        d->loaded_is_gone = false;
         memcpy(d->loaded, shot->state, sizeof(d->loaded));
         g_strlcpy(d->loaded_name, shot->name, sizeof(d->loaded_name));
 }
@@ -374,10 +376,11 @@ static void end_load(struct act *a)
 void state_end(struct act *a, int result)
 {
         struct disorder *d = a->d;
+        int expected = a->kind == ACT_LOAD && d->loaded_is_gone ? -ESTALE : 0;
         uint64_t i;
 
         d->state_acts--;
-        if (result != 0 && result != -ECANCELED)
+        if (result != expected && result != -ECANCELED)
                 disorder_fail(d, "%s %u: %s", act_name(a), a->id, g_strerror(-result));
         if (a->kind == ACT_LOAD && result == 0)
                 end_load(a);

@@ -269,6 +269,7 @@ static void forget_state(struct disorder *d)
         memset(d->saved, 0, sizeof(d->saved));
         d->has_saved = false;
         d->has_loaded = false;
+        d->loaded_is_gone = false;
 }
 
 /* Sometimes only inactivated, which must leave the file in the same state. */

@@ -131,6 +131,7 @@ struct disorder {
         uint32_t saved[STATE_UNITS];    /* for the next snapshot; VALUE_TORN: not known */
         bool has_saved;
         bool has_loaded;
+        bool loaded_is_gone;            /* with its snapshot */
         uint32_t loaded[STATE_UNITS];
         char loaded_name[8];            /* of the snapshot */
         unsigned state_acts;            /* ACT_SAVE and ACT_LOAD in flight */

@@ -205,7 +205,7 @@ static inline int op_step(struct task *task)
                 return zero_range(&op->u.zero, img, op->l1, op->offset, op->length_bytes,
                                   op->flags);
         case OP_STATUS:
-                return status_range(&op->u.status, img, op->offset, op->length_bytes,
+                return status_range(&op->u.status, img, op->l1, op->offset, op->length_bytes,
                                     &op->status);
         }
         g_assert_not_reached();
