@@ -26,11 +26,20 @@
 #include "ops/snapshot-list.h"
 #include "ops/snapshot-load-tmp.h"
 #include "ops/snapshot-load-vmstate.h"
+#include "ops/snapshot-pin.h"
 #include "ops/vmstate.h"
 
 /* One for now; nothing outside this floor assumes so. */
 struct hvb_queue {
         struct hvb_image *image;
+};
+
+/* A handle: a hold of a pin. */
+struct hvb_snapshot {
+        GList link;                     /* in image->snapshots */
+        struct hvb_image *image;
+        struct pin *pin;
+        unsigned in_flight;             /* requests that read it */
 };
 
 struct hvb_image {
@@ -40,6 +49,7 @@ struct hvb_image {
         struct open_options options;
         GQueue requests;                /* of struct request, in order of start */
         GQueue parked;
+        GQueue snapshots;               /* of struct hvb_snapshot */
         int completed;                  /* during this poll */
 };
 
@@ -93,6 +103,9 @@ struct request {
         const char *id;
         const char *name;
         void *out;
+        struct hvb_snapshot *snapshot;
+        struct hvb_snapshot_info *info;
+        struct l1_table *l1;            /* of the snapshot: what is read */
         const struct hvb_create_args *create_args;
         union {
                 struct read read;
@@ -110,6 +123,8 @@ struct request {
                 struct snapshot_delete snapshot_delete;
                 struct snapshot_load_tmp snapshot_load_tmp;
                 struct snapshot_load_vmstate snapshot_load_vmstate;
+                struct snapshot_pin snapshot_open;
+                struct snapshot_unpin snapshot_close;
                 struct save_vmstate save_vmstate;
                 struct load_vmstate load_vmstate;
         } frame;
@@ -123,7 +138,8 @@ static inline struct request *request_of(struct hvb_request *request)
 extern const struct operation op_read, op_write, op_zero, op_discard, op_flush, op_status, op_drain,
         op_open, op_create, op_close, op_inactivate, op_activate, op_truncate, op_check,
         op_snapshot_create, op_snapshot_goto, op_snapshot_delete, op_snapshot_load_tmp,
-        op_save_vmstate, op_load_vmstate, op_snapshot_load_vmstate;
+        op_save_vmstate, op_load_vmstate, op_snapshot_load_vmstate, op_snapshot_open,
+        op_snapshot_close, op_snapshot_read, op_snapshot_status;
 
 /* The request is in flight from here on; exactly one of the three below follows. */
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,
@@ -135,5 +151,25 @@ void request_finish_later(struct request *r, int result);
 
 /* Starts a parked request again, or ends it with -ECANCELED. */
 void request_unpark(struct request *r, bool cancelled);
+
+/* False: the sum overflows. */
+bool iov_length(const struct iovec *iov, unsigned iov_count, uint64_t *ret);
+
+/* ---- reading snapshots (door-snapshots.c): members of hvb_driver ---- */
+
+void driver_snapshot_open(struct hvb_image *image, struct hvb_request *request, const char *id,
+                          const char *name, struct hvb_snapshot_info *ret_info,
+                          struct hvb_snapshot **ret_snapshot, struct hvb_error *err);
+void driver_snapshot_close(struct hvb_snapshot *snapshot, struct hvb_request *request,
+                           struct hvb_error *err);
+void driver_snapshot_preadv(struct hvb_queue *queue, struct hvb_request *request,
+                            struct hvb_snapshot *snapshot, uint64_t offset,
+                            const struct iovec *iov, unsigned iov_count, uint32_t flags);
+void driver_snapshot_block_status(struct hvb_queue *queue, struct hvb_request *request,
+                                  struct hvb_snapshot *snapshot, uint64_t offset,
+                                  uint64_t length_bytes, uint32_t flags,
+                                  struct hvb_block_status *ret_status);
+/* With the image: those that were not closed. */
+void snapshots_release(struct hvb_image *image);
 
 #endif

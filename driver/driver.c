@@ -14,7 +14,7 @@
 
 /* ---- data members ---- */
 
-static bool iov_length(const struct iovec *iov, unsigned iov_count, uint64_t *ret)
+bool iov_length(const struct iovec *iov, unsigned iov_count, uint64_t *ret)
 {
         uint64_t sum = 0;
         unsigned i;
@@ -199,6 +199,7 @@ static void log_to_host(const struct hvb_host *host, const char *text)
 
 static void image_destroy(struct hvb_image *image)
 {
+        snapshots_release(image);
         image_free(image->top);
         loop_clear(&image->loop);
         g_free(image);
@@ -566,6 +567,10 @@ static const struct hvb_driver driver = {
         .activate = driver_activate,
         .dump_operations = driver_dump_operations,
         .snapshot_load_vmstate = driver_snapshot_load_vmstate,
+        .snapshot_open = driver_snapshot_open,
+        .snapshot_close = driver_snapshot_close,
+        .snapshot_preadv = driver_snapshot_preadv,
+        .snapshot_block_status = driver_snapshot_block_status,
 };
 
 __attribute__((visibility("default")))

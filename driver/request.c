@@ -23,6 +23,8 @@ static void complete(struct request *r, int result)
         struct hvb_image *image = r->image;
 
         g_queue_unlink(&image->requests, &r->link);
+        if (r->op == &op_snapshot_read || r->op == &op_snapshot_status)
+                r->snapshot->in_flight--;
         r->op = NULL;
         r->host.result = result;
         image->completed++;
@@ -136,7 +138,8 @@ struct request *request_begin(struct hvb_image *image, struct hvb_request *reque
 
 static bool may_go_fast(const struct request *r)
 {
-        return (r->op == &op_read || r->op == &op_write || r->op == &op_load_vmstate) &&
+        return (r->op == &op_read || r->op == &op_write || r->op == &op_load_vmstate ||
+                r->op == &op_snapshot_read) &&
                r->length > 0 && r->image->top->state == IMAGE_LIVE &&
                (r->flags & (HVB_REQ_FUA | HVB_REQ_COMPRESS)) == 0;
 }
@@ -146,6 +149,8 @@ static struct l1_table *tree_to_read(const struct request *r)
 {
         struct image *img = r->image->top;
 
+        if (r->op == &op_snapshot_read)
+                return r->l1;
         return r->op == &op_read ? &img->active : vmstate_to_load(img);
 }
 
@@ -321,6 +326,46 @@ static int step_snapshot_load_vmstate(struct request *r)
                                      r->name, r->err);
 }
 
+static int step_snapshot_open(struct request *r)
+{
+        struct hvb_snapshot *snapshot = r->snapshot;
+        int ret = snapshot_pin(&r->frame.snapshot_open, r->image->top, r->id, r->name, r->info,
+                               &snapshot->pin, r->err);
+
+        if (ret == CO_PENDING)
+                return ret;
+        if (ret < 0) {
+                g_free(snapshot);
+                return ret;
+        }
+        g_queue_push_tail_link(&r->image->snapshots, &snapshot->link);
+        *(struct hvb_snapshot **)r->out = snapshot;
+        return 0;
+}
+
+static int step_snapshot_close(struct request *r)
+{
+        int ret = snapshot_unpin(&r->frame.snapshot_close, r->image->top, r->snapshot->pin,
+                                 r->err);
+
+        if (ret == CO_PENDING)
+                return ret;
+        g_queue_unlink(&r->image->snapshots, &r->snapshot->link);
+        g_free(r->snapshot);
+        return ret;
+}
+
+static int step_snapshot_read(struct request *r)
+{
+        return read_range(&r->frame.read, r->image->top, r->l1, r->offset, r->length, r->iov,
+                          r->iov_count);
+}
+
+static int step_snapshot_status(struct request *r)
+{
+        return status_range(&r->frame.status, r->image->top, r->l1, r->offset, r->length, r->out);
+}
+
 static int step_save_vmstate(struct request *r)
 {
         return save_vmstate(&r->frame.save_vmstate, r->image->top, r->offset, r->length, r->iov,
@@ -370,6 +415,14 @@ const struct operation op_snapshot_load_tmp = {
 const struct operation op_snapshot_load_vmstate = {
         "snapshot load_vmstate", step_snapshot_load_vmstate, FRAME(snapshot_load_vmstate), false,
         false };
+const struct operation op_snapshot_open = {
+        "snapshot open", step_snapshot_open, FRAME(snapshot_open), false, false };
+const struct operation op_snapshot_close = {
+        "snapshot close", step_snapshot_close, FRAME(snapshot_close), false, true };
+const struct operation op_snapshot_read = {
+        "snapshot read", step_snapshot_read, FRAME(read), false, false };
+const struct operation op_snapshot_status = {
+        "snapshot block status", step_snapshot_status, FRAME(status), false, false };
 const struct operation op_save_vmstate = {
         "save vmstate", step_save_vmstate, FRAME(save_vmstate), true, true };
 const struct operation op_load_vmstate = {

@@ -48,6 +48,7 @@ extern "C" {
 
 struct hvb_image;       /* an opened image with its backing chain; opaque */
 struct hvb_queue;       /* one thread's way to an image; opaque */
+struct hvb_snapshot;    /* a snapshot that is being read; opaque */
 
 /* Why an operation failed.  The host owns it; it must live until completion. */
 struct hvb_error {
@@ -79,6 +80,7 @@ enum {
         HVB_REQ_MAY_UNMAP       = 1 << 1,  /* pwrite_zeroes may deallocate */
         HVB_REQ_NO_FALLBACK     = 1 << 2,  /* pwrite_zeroes: -ENOTSUP rather than write data */
         HVB_REQ_COMPRESS        = 1 << 3,  /* pwritev: one cluster, or the disk's end */
+        HVB_REQ_VMSTATE         = 1 << 4,  /* snapshot_*: the VM state, not the disk */
 };
 
 /* ---- What the host provides ------------------------------------------------ */
@@ -449,6 +451,41 @@ struct hvb_driver {
          */
         void (*snapshot_load_vmstate)(struct hvb_image *image, struct hvb_request *request,
                                       const char *id, const char *name, struct hvb_error *err);
+
+        /*
+         * Reading a snapshot while the image lives: for a backup, or for a VM state that is
+         * loaded lazily.  *ret_snapshot is filled at success, and so is *ret_info (NULL: not
+         * wanted; set its struct_bytes).  Any number may be open, of one snapshot or of many.
+         *
+         * Deleting or replacing the snapshot does not wait: it leaves the list at once, what is
+         * open goes on reading it, and its space is freed by the last close.  A version 3 image
+         * is marked dirty until then, so that a crash leaks nothing for good.  The image's
+         * close() frees what is still open; after inactivate() reading gives -EINPROGRESS, and
+         * -ESTALE once the image is active again.
+         */
+        void (*snapshot_open)(struct hvb_image *image, struct hvb_request *request,
+                              const char *id, const char *name,
+                              struct hvb_snapshot_info *ret_info,
+                              struct hvb_snapshot **ret_snapshot, struct hvb_error *err);
+        /*
+         * No request of this snapshot may be in flight; it is not to be used any more, whatever
+         * the result.  An error: the space of a deleted snapshot was not freed, and is by
+         * close(), by another delete, or by a repair.
+         */
+        void (*snapshot_close)(struct hvb_snapshot *snapshot, struct hvb_request *request,
+                               struct hvb_error *err);
+        /*
+         * As preadv and block_status, of the snapshot's disk (its size then: disk_bytes), or with
+         * HVB_REQ_VMSTATE as load_vmstate: zeros beyond the end, where the status has length 0.
+         * Errors are reported; hvb_host.io_error is not asked.
+         */
+        void (*snapshot_preadv)(struct hvb_queue *queue, struct hvb_request *request,
+                                struct hvb_snapshot *snapshot, uint64_t offset,
+                                const struct iovec *iov, unsigned iov_count, uint32_t flags);
+        void (*snapshot_block_status)(struct hvb_queue *queue, struct hvb_request *request,
+                                      struct hvb_snapshot *snapshot, uint64_t offset,
+                                      uint64_t length_bytes, uint32_t flags,
+                                      struct hvb_block_status *ret_status);
 };
 
 /*

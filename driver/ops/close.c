@@ -3,8 +3,8 @@
  *
  * Order on disk: everything is committed (counts included), a VM state that no snapshot took is
  * counted down, and so is what deleted snapshots still hold, then the dirty bit goes.  A crash
- * before that leaves what a crash always leaves.  A poisoned image is left as it is, and the page cache
- * is asked to forget it: it may show what never reached the disk.
+ * before that leaves what a crash always leaves.  A poisoned image is left as it is, and the
+ * page cache is asked to forget it: it may show what never reached the disk.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -135,8 +135,7 @@ static int finish(struct drive_op *op)
         return ret;
 }
 
-/* As finish, and makes sure that a failure has a text. */
-static int finish_control(struct drive_op *op, struct hvb_error *err)
+int drive_op_finish(struct drive_op *op, struct hvb_error *err)
 {
         int ret = finish(op);
 
@@ -228,7 +227,7 @@ int drive_truncate(struct drive *drive, uint64_t new_bytes, enum hvb_preallocati
         error_clear(err);
         drive_driver(drive)->truncate(drive_image(drive), drive_op_begin(op), new_bytes,
                                       preallocation, err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }
 
 int drive_check(struct drive *drive, uint32_t flags, struct hvb_check_result *ret_result,
@@ -239,7 +238,7 @@ int drive_check(struct drive *drive, uint32_t flags, struct hvb_check_result *re
         error_clear(err);
         ret_result->struct_bytes = sizeof(*ret_result);
         drive_driver(drive)->check(drive_image(drive), drive_op_begin(op), flags, ret_result, err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }
 
 int drive_snapshot_create(struct drive *drive, struct hvb_snapshot_info *info, uint32_t flags,
@@ -251,7 +250,7 @@ int drive_snapshot_create(struct drive *drive, struct hvb_snapshot_info *info, u
         info->struct_bytes = sizeof(*info);
         drive_driver(drive)->snapshot_create(drive_image(drive), drive_op_begin(op), info, flags,
                                              err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }
 
 int drive_snapshot_goto(struct drive *drive, const char *id, const char *name,
@@ -261,7 +260,7 @@ int drive_snapshot_goto(struct drive *drive, const char *id, const char *name,
 
         error_clear(err);
         drive_driver(drive)->snapshot_goto(drive_image(drive), drive_op_begin(op), id, name, err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }
 
 int drive_snapshot_delete(struct drive *drive, const char *id, const char *name,
@@ -272,7 +271,7 @@ int drive_snapshot_delete(struct drive *drive, const char *id, const char *name,
         error_clear(err);
         drive_driver(drive)->snapshot_delete(drive_image(drive), drive_op_begin(op), id, name,
                                              err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }
 
 int drive_snapshot_load_tmp(struct drive *drive, const char *id, const char *name,
@@ -283,7 +282,7 @@ int drive_snapshot_load_tmp(struct drive *drive, const char *id, const char *nam
         error_clear(err);
         drive_driver(drive)->snapshot_load_tmp(drive_image(drive), drive_op_begin(op), id, name,
                                                err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }
 
 int drive_snapshot_load_vmstate(struct drive *drive, const char *id, const char *name,
@@ -298,7 +297,7 @@ int drive_snapshot_load_vmstate(struct drive *drive, const char *id, const char 
         op = drive_op_take(drive);
         drive_driver(drive)->snapshot_load_vmstate(drive_image(drive), drive_op_begin(op), id,
                                                    name, err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }
 
 int drive_snapshot_list(struct drive *drive, struct hvb_snapshot_info **ret_infos)
@@ -348,7 +347,7 @@ int drive_inactivate(struct drive *drive, struct hvb_error *err)
                                  drive_format(drive));
         op = drive_op_take(drive);
         drive_driver(drive)->inactivate(drive_image(drive), drive_op_begin(op), err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }
 
 int drive_activate(struct drive *drive, struct hvb_error *err)
@@ -361,5 +360,5 @@ int drive_activate(struct drive *drive, struct hvb_error *err)
                                  drive_format(drive));
         op = drive_op_take(drive);
         drive_driver(drive)->activate(drive_image(drive), drive_op_begin(op), err);
-        return finish_control(op, err);
+        return drive_op_finish(op, err);
 }

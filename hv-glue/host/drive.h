@@ -120,6 +120,11 @@ void drive_op_pdiscard(struct drive_op *op, uint64_t offset, uint64_t length_byt
 void drive_op_flush(struct drive_op *op);
 void drive_op_block_status(struct drive_op *op, uint64_t offset, uint64_t length_bytes,
                            struct hvb_block_status *ret_status);
+void drive_op_snapshot_preadv(struct drive_op *op, struct hvb_snapshot *snapshot, uint64_t offset,
+                              const struct iovec *iov, unsigned iov_count, uint32_t flags);
+void drive_op_snapshot_block_status(struct drive_op *op, struct hvb_snapshot *snapshot,
+                                    uint64_t offset, uint64_t length_bytes, uint32_t flags,
+                                    struct hvb_block_status *ret_status);
 /* For members without a start of their own: marks op busy and gives the request
  * to hand to the driver. */
 struct hvb_request *drive_op_begin(struct drive_op *op);
@@ -171,6 +176,22 @@ int drive_snapshot_load_tmp(struct drive *drive, const char *id, const char *nam
  * cannot. */
 int drive_snapshot_load_vmstate(struct drive *drive, const char *id, const char *name,
                                 struct hvb_error *err);
+
+/*
+ * Reading one while the drive goes on: see hvb_driver.snapshot_open.  ret_info may be NULL.
+ * -ENOTSUP: the driver cannot.  close takes NULL, too; closing the drive closes what is left.
+ */
+int drive_snapshot_open(struct drive *drive, const char *id, const char *name,
+                        struct hvb_snapshot_info *ret_info, struct hvb_snapshot **ret_snapshot,
+                        struct hvb_error *err);
+int drive_snapshot_close(struct drive *drive, struct hvb_snapshot *snapshot,
+                         struct hvb_error *err);
+int drive_snapshot_preadv(struct drive *drive, struct hvb_snapshot *snapshot, uint64_t offset,
+                          const struct iovec *iov, unsigned iov_count, uint32_t flags);
+int drive_snapshot_block_status(struct drive *drive, struct hvb_snapshot *snapshot,
+                                uint64_t offset, uint64_t length_bytes, uint32_t flags,
+                                struct hvb_block_status *ret_status);
+
 /* All of them in *ret_infos (g_free).  Returns their number, or -ENOMEM. */
 int drive_snapshot_list(struct drive *drive, struct hvb_snapshot_info **ret_infos);
 int drive_save_vmstate(struct drive *drive, uint64_t offset, const struct iovec *iov,

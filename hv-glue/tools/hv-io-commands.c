@@ -141,10 +141,11 @@ static const struct io_command commands[] = {
         { .name = "quit", .alias = "q", .run = cmd_quit, .needs_no_file = true,
           .summary = "end the program" },
         { .name = "read", .alias = "r", .run = cmd_read, .argc_min = 2, .argc_max = -1,
-          .args = "[-abCqrv] [-P pattern [-s off] [-l len]] off len", .summary = "read a range",
+          .args = "[-abCqrSv] [-P pattern [-s off] [-l len]] off len", .summary = "read a range",
           .help = READ_FLAGS_HELP "  -b          of the VM state instead of the disk\n"
                   "  -l LENGTH   verify only so many bytes\n"
-                  "  -s OFFSET   verify from here on\n" },
+                  "  -s OFFSET   verify from here on\n"
+                  "  -S          of the snapshot that snapshot -o opened\n" },
         { .name = "readv", .run = cmd_readv, .argc_min = 2, .argc_max = -1,
           .args = "[-Cqrv] [-P pattern] off len [len..]",
           .summary = "read a range into several buffers", .help = READ_FLAGS_HELP },
@@ -156,16 +157,19 @@ static const struct io_command commands[] = {
         { .name = "sleep", .run = cmd_sleep, .argc_min = 1, .argc_max = 1, .needs_no_file = true,
           .args = "ms", .summary = "wait, while requests in flight go on" },
         { .name = "snapshot", .run = cmd_snapshot, .argc_min = 1, .argc_max = 5,
-          .args = "-l | -c name [-R] [-s bytes] | -a name | -b name | -d name | -t name",
+          .args = "-l | -c name [-R] [-s bytes] | -a name | -b name | -d name | -o name | "
+                  "-t name | -x",
           .summary = "work with internal snapshots",
           .help = "  -a NAME     go to the snapshot with this id, or else name\n"
                   "  -b NAME     read its VM state from now on (read -b); the disk stays\n"
                   "  -c NAME     create one\n"
                   "  -d NAME     delete the one with this name\n"
                   "  -l          list them\n"
+                  "  -o NAME     open it beside the disk, for read -S; also when it is deleted\n"
                   "  -R          with -c: replace one of the same name\n"
                   "  -s BYTES    with -c: size of the VM state written before (write -b)\n"
-                  "  -t NAME     show it instead of the disk (file opened read-only)\n" },
+                  "  -t NAME     show it instead of the disk (file opened read-only)\n"
+                  "  -x          close what -o opened\n" },
         { .name = "status", .run = cmd_status, .argc_min = 2, .argc_max = 2, .args = "off len",
           .summary = "show of what kind the bytes at an offset are" },
         { .name = "truncate", .alias = "t", .run = cmd_truncate, .argc_min = 1,

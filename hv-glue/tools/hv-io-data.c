@@ -20,7 +20,7 @@
 /* What the flags of one command say. */
 struct flags {
         const char *known;              /* the getopt string */
-        bool vm_state, compress, terse, quiet, dump, zeroes;
+        bool vm_state, snapshot, compress, terse, quiet, dump, zeroes;
         bool has_pattern, has_verify_range;
         uint8_t pattern;
         int64_t verify_offset;
@@ -117,6 +117,7 @@ static int flag_take(struct flags *flags, int flag)
                 flags->has_pattern = true;
                 return text_pattern(optarg, &flags->pattern);
         case 'q': flags->quiet = true; return 0;
+        case 'S': flags->snapshot = true; return 0;
         case 'u': flags->request |= HVB_REQ_MAY_UNMAP; return 0;
         case 'v': flags->dump = true; return 0;
         case 'z': flags->zeroes = true; return 0;
@@ -196,10 +197,15 @@ static int read_show(const struct flags *flags, const struct timespec *start, ui
         return ret;
 }
 
-static int read_check_flags(const struct flags *flags, int64_t offset, int64_t length)
+static int read_check_flags(const struct io_session *session, const struct flags *flags,
+                            int64_t offset, int64_t length)
 {
         if (flags->has_verify_range && !flags->has_pattern)
                 return command_usage("read");
+        if (flags->snapshot && !session->snapshot) {
+                printf("no snapshot is open: see snapshot -o\n");
+                return -EINVAL;
+        }
         if (flags->verify_offset > length ||
             flags->verify_bytes > length - flags->verify_offset) {
                 printf("pattern verification range exceeds end of read data\n");
@@ -208,12 +214,22 @@ static int read_check_flags(const struct flags *flags, int64_t offset, int64_t l
         return flags->vm_state ? sectors_only(offset, length) : 0;
 }
 
+static int read_from(struct io_session *session, const struct flags *flags, int64_t offset,
+                     const struct iovec *iov)
+{
+        if (flags->snapshot)
+                return drive_snapshot_preadv(session->drive, session->snapshot, offset, iov, 1,
+                                             flags->vm_state ? HVB_REQ_VMSTATE : 0);
+        return flags->vm_state ? drive_load_vmstate(session->drive, offset, iov, 1)
+                               : drive_preadv(session->drive, offset, iov, 1);
+}
+
 int cmd_read(struct io_session *session, int argc, char **argv)
 {
         struct flags flags;
         struct timespec start;
         int64_t offset, length;
-        int ret = flags_parse(&flags, argc, argv, "abCl:pP:qrs:v");
+        int ret = flags_parse(&flags, argc, argv, "abCl:pP:qrs:Sv");
 
         if (ret)
                 return ret;
@@ -221,7 +237,7 @@ int cmd_read(struct io_session *session, int argc, char **argv)
                 return command_usage(argv[0]);
         ret = range_parse(argv + optind, &offset, &length, &flags);
         if (!ret)
-                ret = read_check_flags(&flags, offset, length);
+                ret = read_check_flags(session, &flags, offset, length);
         if (ret)
                 return ret;
 
@@ -231,8 +247,7 @@ int cmd_read(struct io_session *session, int argc, char **argv)
         if (!buffer)
                 return -ENOMEM;
         start = text_now();
-        ret = flags.vm_state ? drive_load_vmstate(session->drive, offset, &iov, 1)
-                             : drive_preadv(session->drive, offset, &iov, 1);
+        ret = read_from(session, &flags, offset, &iov);
         ret = ret < 0 ? text_failed("read", ret)
                       : read_show(&flags, &start, offset, buffer, length);
         free(buffer);

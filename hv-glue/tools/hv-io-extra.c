@@ -66,6 +66,46 @@ static int snapshot_apply(struct drive *drive, int action, const char *name,
         return ret == -ENOENT ? apply_by(drive, action, NULL, name, err) : ret;
 }
 
+static int open_by(struct io_session *session, const char *id, const char *name,
+                   struct hvb_error *err)
+{
+        return drive_snapshot_open(session->drive, id, name, NULL, &session->snapshot, err);
+}
+
+/* What was open is closed first. */
+static int snapshot_open(struct io_session *session, const char *name, struct hvb_error *err)
+{
+        int ret = drive_snapshot_close(session->drive, session->snapshot, err);
+
+        session->snapshot = NULL;
+        if (ret == 0)
+                ret = open_by(session, name, NULL, err);
+        return ret == -ENOENT ? open_by(session, NULL, name, err) : ret;
+}
+
+static int snapshot_close(struct io_session *session, struct hvb_error *err)
+{
+        struct hvb_snapshot *snapshot = session->snapshot;
+
+        session->snapshot = NULL;
+        return drive_snapshot_close(session->drive, snapshot, err);
+}
+
+static int snapshot_do(struct io_session *session, int action, const char *name,
+                       int64_t vm_state_bytes, bool replace, struct hvb_error *err)
+{
+        switch (action) {
+        case 'c':
+                return snapshot_create(session->drive, name, vm_state_bytes, replace, err);
+        case 'o':
+                return snapshot_open(session, name, err);
+        case 'x':
+                return snapshot_close(session, err);
+        default:
+                return snapshot_apply(session->drive, action, name, err);
+        }
+}
+
 int cmd_snapshot(struct io_session *session, int argc, char **argv)
 {
         struct hvb_error err = ERROR_INIT;
@@ -75,7 +115,7 @@ int cmd_snapshot(struct io_session *session, int argc, char **argv)
         int flag, action = 0, ret = 0;
 
         optind = 0;
-        while (ret == 0 && (flag = getopt(argc, argv, "a:b:c:d:lRs:t:")) != -1) {
+        while (ret == 0 && (flag = getopt(argc, argv, "a:b:c:d:lo:Rs:t:x")) != -1) {
                 if (flag == 's') {
                         ret = text_number(optarg, &vm_state_bytes);
                 } else if (flag == 'R') {
@@ -93,8 +133,7 @@ int cmd_snapshot(struct io_session *session, int argc, char **argv)
                 return ret;
         if (action == 'l')
                 return snapshot_list(session->drive);
-        ret = action == 'c' ? snapshot_create(session->drive, name, vm_state_bytes, replace, &err)
-                            : snapshot_apply(session->drive, action, name, &err);
+        ret = snapshot_do(session, action, name, vm_state_bytes, replace, &err);
         return ret < 0 ? text_error(&err, ret) : 0;
 }
 

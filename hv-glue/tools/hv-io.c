@@ -164,6 +164,7 @@ int session_close(struct io_session *session)
 
         aio_finish(session);
         session->drive = NULL;
+        session->snapshot = NULL;
         ret = drive_close(drive, &err);
         return ret < 0 ? text_error(&err, ret) : 0;
 }

@@ -46,6 +46,7 @@ struct io_session {
         struct policy *policy;
         bool is_uncontained;            /* --no-sandbox */
         char **directories;             /* --allow-dir; NULL-terminated, or NULL */
+        struct hvb_snapshot *snapshot;  /* opened beside the drive, or NULL */
         unsigned aio_count;             /* requests in flight */
         bool quit;
 };

@@ -257,6 +257,24 @@ makes_snapshots()
                 diff - out.txt
 }
 
+reads_deleted()
+{
+        cp base.img copy.img
+        "$hv_io" -f qcow2 -c 'snapshot -o two' -c 'snapshot -d two' -c 'write -q -P 6 0 64k' \
+                -c 'read -q -S -P 2 0 64k' -c 'read -q -S -b -P 3 0 4k' -c check \
+                -c 'snapshot -x' -c check copy.img && qemu-img check -q copy.img
+}
+
+repairs_deleted()
+{
+        cp base.img copy.img
+        "$hv_io" -f qcow2 -c 'snapshot -o two' -c 'snapshot -d two' -c abort copy.img
+        qemu-img check -q copy.img
+        [ $? = 3 ] || return                            # what was read has leaked
+        "$hv_io" -f qcow2 -c 'write -q -P 7 0 64k' -c check copy.img &&
+                qemu-img check -q copy.img
+}
+
 deletes_snapshots()
 {
         "$hv_io" -f qcow2 -c 'snapshot -d one' -c 'snapshot -d two' -c 'snapshot -l' base.img \
@@ -277,6 +295,19 @@ snapshots()
                 -c 'snapshot -b no' base.img
         check "snapshot -t shows a snapshot" \
                 "$hv_io" -f qcow2 -r -c 'snapshot -t one' -c 'read -q -P 1 0 64k' base.img
+        check "snapshot -o reads a snapshot beside the disk" \
+                "$hv_io" -f qcow2 -c 'snapshot -o two' -c 'write -q -P 5 0 64k' \
+                -c 'read -q -S -P 2 0 64k' -c 'read -q -S -b -P 3 0 4k' -c 'read -q -P 5 0 64k' \
+                -c 'snapshot -o 1' -c 'read -q -S -P 1 0 64k' -c 'read -q -S -b -P 0 0 4k' \
+                -c 'snapshot -x' base.img
+        check "snapshot -o of none" refuses "snapshot 'no' not found" -f qcow2 \
+                -c 'snapshot -o no' base.img
+        check "read -S beyond its disk" refuses 'read failed' -f qcow2 -c 'snapshot -o one' \
+                -c 'read -S 1M 512' base.img
+        check "read -S without a snapshot" refuses 'no snapshot is open' -f qcow2 \
+                -c 'read -S 0 512' base.img
+        check "a snapshot is read on when it is deleted" reads_deleted
+        check "a crash while a deleted snapshot is read is repaired" repairs_deleted
         check "snapshot -d takes no id" refuses . -f qcow2 -c 'snapshot -d 1' base.img
         check "snapshot -d" deletes_snapshots
 }

@@ -151,7 +151,7 @@ static const struct fact layout[] = {
         FIELD(hvb_check_result, compressed_clusters, 80),
         FIELD(hvb_check_result, report, 88),
         FIELD(hvb_check_result, opaque, 96),
-        SIZE(hvb_driver, 320),
+        SIZE(hvb_driver, 352),
         FIELD(hvb_driver, struct_bytes, 0),
         FIELD(hvb_driver, abi_version, 4),
         FIELD(hvb_driver, format_name, 8),
@@ -193,6 +193,10 @@ static const struct fact layout[] = {
         FIELD(hvb_driver, activate, 296),
         FIELD(hvb_driver, dump_operations, 304),
         FIELD(hvb_driver, snapshot_load_vmstate, 312),
+        FIELD(hvb_driver, snapshot_open, 320),
+        FIELD(hvb_driver, snapshot_close, 328),
+        FIELD(hvb_driver, snapshot_preadv, 336),
+        FIELD(hvb_driver, snapshot_block_status, 344),
 #endif
 };
 
@@ -201,6 +205,7 @@ static const struct fact values[] = {
         VALUE(HVB_REQ_MAY_UNMAP, 2),
         VALUE(HVB_REQ_NO_FALLBACK, 4),
         VALUE(HVB_REQ_COMPRESS, 8),
+        VALUE(HVB_REQ_VMSTATE, 16),
         VALUE(HVB_LOG_ERROR, 0),
         VALUE(HVB_LOG_WARNING, 1),
         VALUE(HVB_LOG_INFO, 2),
