@@ -152,7 +152,7 @@ static int catch_sigsys(void)
         return sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 0;
 }
 
-/* ---- The filters ------------------------------------------------------------------------------ */
+/* ---- The filters ----------------------------------------------------------------------------- */
 
 /* A call that this machine or libseccomp does not know needs no rule. */
 static int rule_add(scmp_filter_ctx filter, uint32_t action, const char *name, unsigned count,

@@ -364,7 +364,7 @@ static void deadly_thread(void)
         g_test_trap_assert_stderr("*does not allow the system call socket\n");
 }
 
-/* ---- The list of points ------------------------------------------------------------------------ */
+/* ---- The list of points ------------------------------------------------------------------- */
 
 static const struct point {
         const char *path;
