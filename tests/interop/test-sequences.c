@@ -31,10 +31,10 @@
 
 enum { COUNT_DEFAULT = 52, JOBS_MAX = 64, FILTERS_MAX = 16 };
 
-/* Under a sanitizer a part of the sequences takes as long: one of so many is run.  For
- * what threads do to each other one a group is enough. */
+/* Under a sanitizer a part of the sequences takes as long: one of so many is run.  What
+ * threads do to each other hardly depends on the group. */
 #if defined(__SANITIZE_THREAD__)
-enum { ONE_OF = 20 };
+enum { ONE_OF = 40 };
 #elif defined(__SANITIZE_ADDRESS__)
 enum { ONE_OF = 4 };
 #else
