@@ -8,7 +8,7 @@
 
 #include "monitor/session.h"
 
-/* ---- Words ---------------------------------------------------------------------------- */
+/* ---- Words -------------------------------------------------------------------------- */
 
 static const char *skip_spaces(const char *text)
 {
@@ -57,7 +57,7 @@ static char *next_word(const char **text)
         return g_strndup(begin, (gsize) (*text - begin));
 }
 
-/* ---- Calls ------------------------------------------------------------------------------ */
+/* ---- Calls -------------------------------------------------------------------------- */
 
 void hmp_call_end(struct hmp_call *call)
 {
@@ -203,7 +203,7 @@ struct hmp_call *hmp_call_start(struct monitors *monitors, const char *line,
         return call;
 }
 
-/* ---- Output ------------------------------------------------------------------------------ */
+/* ---- Output ------------------------------------------------------------------------- */
 
 /* Snapshots' and files' names are others': no escape sequences from there. */
 char *hmp_wire_text(const char *output)

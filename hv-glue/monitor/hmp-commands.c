@@ -10,7 +10,7 @@
 #include "monitor/block-facts.h"
 #include "monitor/session.h"
 
-/* ---- The machine ------------------------------------------------------------------------- */
+/* ---- The machine -------------------------------------------------------------------- */
 
 static void machine_called(void *opaque, int result, const struct hvb_error *err)
 {
@@ -71,7 +71,7 @@ static void run_info_version(struct hmp_call *call, char *const *args, char flag
         hmp_call_end(call);
 }
 
-/* ---- Snapshots --------------------------------------------------------------------------- */
+/* ---- Snapshots ---------------------------------------------------------------------- */
 
 static void job_done(void *opaque)
 {
@@ -195,7 +195,7 @@ static void run_info_snapshots(struct hmp_call *call, char *const *args, char fl
         tasks_push(call->monitors->tasks, TASK_LANE_SNAPSHOTS, &list->task);
 }
 
-/* ---- Disks ------------------------------------------------------------------------------- */
+/* ---- Disks -------------------------------------------------------------------------- */
 
 static void append_disk(GString *text, const struct machine_disk *disk)
 {
@@ -230,7 +230,7 @@ static void run_info_block(struct hmp_call *call, char *const *args, char flag)
         hmp_call_end(call);
 }
 
-/* ---- Help -------------------------------------------------------------------------------- */
+/* ---- Help --------------------------------------------------------------------------- */
 
 static void append_help(GString *text, const char *front, const struct hmp_command *command)
 {
@@ -275,7 +275,7 @@ static void run_info(struct hmp_call *call, char *const *args, char flag)
         hmp_call_end(call);
 }
 
-/* ---- The tables, sorted ------------------------------------------------------------------ */
+/* ---- The tables, sorted ------------------------------------------------------------- */
 
 const struct hmp_command hmp_commands[] = {
         { "cont|c", "", "resume emulation", NULL, 0, 0, run_cont },

@@ -50,7 +50,7 @@ static void prompt(struct hmp_session *session)
         put(session, "(qemu) ");
 }
 
-/* ---- Calls --------------------------------------------------------------------------- */
+/* ---- Calls -------------------------------------------------------------------------- */
 
 static double seconds_since(gint64 begin_usec)
 {
@@ -134,7 +134,7 @@ static void execute(struct hmp_session *session)
                 session->progress_timer = g_timeout_add(PROGRESS_MSEC, show_progress, session);
 }
 
-/* ---- The line ------------------------------------------------------------------------- */
+/* ---- The line ----------------------------------------------------------------------- */
 
 static void erase_character(struct hmp_session *session)
 {
@@ -220,7 +220,7 @@ static void interrupt(void *opaque)
                 job_cancel(session->call->job);
 }
 
-/* ---- Beginning and end ------------------------------------------------------------------ */
+/* ---- Beginning and end -------------------------------------------------------------- */
 
 static void stream_closed(void *opaque)
 {

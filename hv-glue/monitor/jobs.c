@@ -69,7 +69,7 @@ static void job_free(gpointer data)
         g_free(job);
 }
 
-/* ---- A job's life --------------------------------------------------------------------- */
+/* ---- A job's life ------------------------------------------------------------------- */
 
 static void begin(struct task *task)
 {
@@ -165,7 +165,7 @@ static void done(struct task *task)
                 job_free(job);
 }
 
-/* ---- All of them ----------------------------------------------------------------------- */
+/* ---- All of them -------------------------------------------------------------------- */
 
 struct jobs *jobs_new(struct machine *machine, struct tasks *tasks,
                       void (*changed)(void *opaque, const struct job *job), void *opaque)

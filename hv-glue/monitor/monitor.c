@@ -27,7 +27,7 @@ struct listener {
         struct termios mode;
 };
 
-/* ---- Sessions begin and end ----------------------------------------------------------- */
+/* ---- Sessions begin and end --------------------------------------------------------- */
 
 static void restore_pair(struct listener *l)
 {
@@ -165,7 +165,7 @@ int monitors_add_hmp(struct monitors *monitors, int in_fd, int out_fd, bool is_t
         return 0;
 }
 
-/* ---- Events ------------------------------------------------------------------------------ */
+/* ---- Events ------------------------------------------------------------------------- */
 
 void monitors_event(struct monitors *monitors, const char *event, JsonObject *data)
 {
@@ -237,7 +237,7 @@ static void job_changed(void *opaque, const struct job *job)
         monitors_event(opaque, "JOB_STATUS_CHANGE", data);
 }
 
-/* ---- Calls of the machine --------------------------------------------------------------- */
+/* ---- Calls of the machine ----------------------------------------------------------- */
 
 struct machine_task {
         struct task task;
@@ -280,7 +280,7 @@ void monitors_call_machine(struct monitors *monitors,
         tasks_push(monitors->tasks, TASK_LANE_MACHINE, &t->task);
 }
 
-/* ---- Beginning and end ------------------------------------------------------------------- */
+/* ---- Beginning and end -------------------------------------------------------------- */
 
 struct monitors *monitors_new(struct machine *machine, const struct monitor_host *host)
 {

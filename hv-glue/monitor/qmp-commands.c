@@ -32,7 +32,7 @@ JsonNode *qmp_version(const struct monitors *monitors)
         return json_builder_get_root(builder);
 }
 
-/* ---- The machine ------------------------------------------------------------------------ */
+/* ---- The machine -------------------------------------------------------------------- */
 
 static void machine_called(void *opaque, int result, const struct hvb_error *err)
 {
@@ -106,7 +106,7 @@ static void run_query_commands(struct qmp_call *call)
         qmp_call_return(call, qmp_array(commands));
 }
 
-/* ---- HMP within QMP ---------------------------------------------------------------------- */
+/* ---- HMP within QMP ----------------------------------------------------------------- */
 
 static void hmp_done(void *opaque, struct hmp_call *hmp_call)
 {

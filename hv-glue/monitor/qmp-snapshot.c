@@ -10,7 +10,7 @@
 #include "monitor/block-facts.h"
 #include "monitor/session.h"
 
-/* ---- Jobs ---------------------------------------------------------------------------------- */
+/* ---- Jobs --------------------------------------------------------------------------- */
 
 static void start_job(struct qmp_call *call, enum job_kind kind)
 {
@@ -98,7 +98,7 @@ void qmp_job_dismiss(struct qmp_call *call)
         order_job(call, jobs_dismiss);
 }
 
-/* ---- Snapshots of one disk ------------------------------------------------------------------ */
+/* ---- Snapshots of one disk ---------------------------------------------------------- */
 
 /* Strings are the call's arguments. */
 struct disk_task {

@@ -27,7 +27,7 @@ struct qmp_session {
         bool held;                      /* it is, and did not end at once */
 };
 
-/* ---- Replies -------------------------------------------------------------------------- */
+/* ---- Replies ------------------------------------------------------------------------ */
 
 JsonNode *qmp_object(JsonObject *object)
 {
@@ -108,7 +108,7 @@ void qmp_call_fail(struct qmp_call *call, const char *text)
         end_call(call);
 }
 
-/* ---- Requests ------------------------------------------------------------------------- */
+/* ---- Requests ----------------------------------------------------------------------- */
 
 /* {"execute": STRING, "arguments": OBJECT, "id": any}.  0 or -EINVAL with err. */
 static int check_request(JsonObject *request, struct hvb_error *err)
@@ -149,13 +149,16 @@ static const struct qmp_command *find_command(const char *name)
 /* The one thing that may be asked for first, and no later. */
 static void negotiate(struct qmp_session *session, JsonObject *arguments, JsonNode *id)
 {
+        static const struct qmp_param params[] = { { "enable", QMP_STRINGS, true }, { 0 } };
         g_autoptr(JsonNode) empty = qmp_object(json_object_new());
-        JsonNode *enable = arguments == NULL ? NULL
-                : json_object_get_member(arguments, "enable");
+        struct hvb_error err = ERROR_INIT;
+        int ret = qmp_params_check(params, arguments, &err);
 
-        if (enable != NULL && JSON_NODE_HOLDS_ARRAY(enable)
-            && json_array_get_length(json_node_get_array(enable)) > 0) {
-                reply_error(session, "GenericError", "No capability is offered", id);
+        if (ret == 0 && arguments != NULL && json_object_has_member(arguments, "enable")
+            && json_array_get_length(json_object_get_array_member(arguments, "enable")) > 0)
+                ret = error_set(&err, -EINVAL, "No capability is offered");
+        if (ret < 0) {
+                reply_error(session, "GenericError", err.text, id);
                 return;
         }
         session->ready = true;
@@ -230,7 +233,7 @@ static void take_byte(void *opaque, uint8_t byte)
                 serve(session, request);
 }
 
-/* ---- Beginning and end ------------------------------------------------------------------ */
+/* ---- Beginning and end -------------------------------------------------------------- */
 
 static void stream_closed(void *opaque)
 {

@@ -46,7 +46,7 @@ static bool is_chunk_used(const struct stream *s)
         return s->chunk_used == s->chunk_filled;
 }
 
-/* ---- Output ------------------------------------------------------------------------ */
+/* ---- Output ------------------------------------------------------------------------- */
 
 static void flush(struct stream *s)
 {
@@ -82,7 +82,7 @@ void stream_write(struct stream *s, const char *bytes, size_t length_bytes)
         g_source_set_ready_time(&s->source, 0);
 }
 
-/* ---- Input ------------------------------------------------------------------------- */
+/* ---- Input -------------------------------------------------------------------------- */
 
 /* Control-C among bytes that nobody has taken yet. */
 static void look_for_interrupt(struct stream *s)
