@@ -55,7 +55,7 @@ void bed_tear_down(struct bed *bed, gconstpointer unused)
         g_free(bed->qmp_path);
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------ */
+/* ---- Waiting ------------------------------------------------------------------------ */
 
 /* Wakes the loop, so that conditions that nothing announces are looked at again. */
 static gboolean tick(gpointer unused)
@@ -95,7 +95,7 @@ void bed_wait_held(struct bed *bed, unsigned count)
         bed_wait(is_held, &held);
 }
 
-/* ---- Clients ------------------------------------------------------------------------------- */
+/* ---- Clients ------------------------------------------------------------------------ */
 
 struct client *client_new_fd(int fd)
 {
@@ -210,7 +210,7 @@ void client_wait_end(struct client *client)
         bed_wait(has_ended, client);
 }
 
-/* ---- HMP ----------------------------------------------------------------------------------- */
+/* ---- HMP ---------------------------------------------------------------------------- */
 
 struct client *hmp_client_new(const struct bed *bed)
 {
@@ -232,7 +232,7 @@ char *hmp_ask(struct client *client, const char *line)
         return g_strdup(answer + strlen(echo));
 }
 
-/* ---- QMP ----------------------------------------------------------------------------------- */
+/* ---- QMP ---------------------------------------------------------------------------- */
 
 struct client *qmp_client_new(const char *path)
 {

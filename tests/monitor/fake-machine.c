@@ -10,7 +10,7 @@
 
 enum { JOB_BYTES = 1000 << 20, CLOCK_NSEC = 1500000000 };
 
-/* ---- The script ------------------------------------------------------------------------- */
+/* ---- The script --------------------------------------------------------------------- */
 
 /* job is NULL for calls of the machine.  Returns -ECANCELED when it was. */
 static int wait_while_held(struct machine *m, const bool *hold, struct vm_job *job)
@@ -70,7 +70,7 @@ char *fake_take_log(struct machine *m)
         return log;
 }
 
-/* ---- machine.h -------------------------------------------------------------------------- */
+/* ---- machine.h ---------------------------------------------------------------------- */
 
 struct told {
         struct machine *machine;
@@ -161,7 +161,7 @@ uint64_t machine_clock_nsec(struct machine *m)
         return CLOCK_NSEC;
 }
 
-/* ---- vm-snapshot.h ---------------------------------------------------------------------- */
+/* ---- vm-snapshot.h ------------------------------------------------------------------ */
 
 static int do_job(struct machine *m, const char *name, const struct vm_snapshot_options *options,
                   struct vm_job *job, struct hvb_error *err)
@@ -232,7 +232,7 @@ void fake_add_row(struct machine *m, const struct hvb_snapshot_info *info, const
         g_ptr_array_add(m->rows, row);
 }
 
-/* ---- Beginning and end -------------------------------------------------------------------- */
+/* ---- Beginning and end -------------------------------------------------------------- */
 
 static const char *const ids[FAKE_DISKS] = { "virtio0", "virtio1" };
 

@@ -43,7 +43,7 @@ static void expect_until_prompt(struct client *client, const char *expected)
         g_assert_cmpstr(text, ==, expected);
 }
 
-/* ---- Commands ------------------------------------------------------------------------------ */
+/* ---- Commands ----------------------------------------------------------------------- */
 
 static void test_greeting(struct bed *bed, gconstpointer unused)
 {
@@ -154,7 +154,7 @@ static void test_message(struct bed *bed, gconstpointer unused)
         client_free(client);
 }
 
-/* ---- The line ------------------------------------------------------------------------------ */
+/* ---- The line ----------------------------------------------------------------------- */
 
 static void test_editing(struct bed *bed, gconstpointer unused)
 {
@@ -226,7 +226,7 @@ static void test_many_commands_at_once(struct bed *bed, gconstpointer unused)
         client_free(client);
 }
 
-/* ---- Jobs that take their time --------------------------------------------------------------- */
+/* ---- Jobs that take their time ------------------------------------------------------ */
 
 static void test_cancel_by_key(struct bed *bed, gconstpointer unused)
 {
@@ -380,7 +380,7 @@ static void test_ended_with_job(struct bed *bed, gconstpointer unused)
         client_free(client);
 }
 
-/* ---- A terminal ---------------------------------------------------------------------------- */
+/* ---- A terminal --------------------------------------------------------------------- */
 
 static void test_terminal(struct bed *bed, gconstpointer unused)
 {
@@ -438,7 +438,7 @@ static void test_pipe(struct bed *bed, gconstpointer unused)
         client_free(client);
 }
 
-/* ---- Sockets ------------------------------------------------------------------------------- */
+/* ---- Sockets ------------------------------------------------------------------------ */
 
 static void test_socket_in_use(struct bed *bed, gconstpointer unused)
 {

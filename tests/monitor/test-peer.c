@@ -26,7 +26,7 @@ struct pair {
         struct bed bed;
 };
 
-/* ---- Both sides ------------------------------------------------------------------------------ */
+/* ---- Both sides --------------------------------------------------------------------- */
 
 static void run(const char *format, ...)
 {
@@ -68,19 +68,17 @@ static void die_with_parent(gpointer unused)
 static void start_qemu(struct pair *pair)
 {
         g_autofree char *socket = g_build_filename(pair->directory, "qemu", NULL);
-        g_autofree char *qmp = g_strdup_printf("unix:%s,server=on,wait=off", socket);
-        g_autofree char *first = g_strdup_printf("if=virtio,id=virtio0,format=qcow2,file=%s",
-                                                 pair->theirs[0]);
-        g_autofree char *second = g_strdup_printf("if=virtio,id=virtio1,format=qcow2,file=%s",
-                                                  pair->theirs[1]);
-        char *argv[] = {
-                (char *) "qemu-system-x86_64", (char *) "-machine", (char *) "pc",
-                (char *) "-m", (char *) "16", (char *) "-accel", (char *) "tcg", (char *) "-display", (char *) "none",
-                (char *) "-nodefaults", (char *) "-S", (char *) "-qmp", qmp, (char *) "-drive",
-                first, (char *) "-drive", second, NULL,
-        };
+        g_autofree char *line = g_strdup_printf(
+                "qemu-system-x86_64 -machine pc -m 16 -accel tcg -display none -nodefaults -S"
+                " -qmp unix:%s,server=on,wait=off"
+                " -drive if=virtio,id=virtio0,format=qcow2,file=%s"
+                " -drive if=virtio,id=virtio1,format=qcow2,file=%s",
+                socket, pair->theirs[0], pair->theirs[1]);
+        g_auto(GStrv) argv = NULL;
         g_autoptr(GError) error = NULL;
 
+        g_shell_parse_argv(line, NULL, &argv, &error);
+        g_assert_no_error(error);
         g_spawn_async(NULL, argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD,
                       die_with_parent, NULL, &pair->pid, &error);
         g_assert_no_error(error);
@@ -139,7 +137,7 @@ static void tear_down(struct pair *pair, gconstpointer unused)
         g_free(pair->directory);
 }
 
-/* ---- Comparing --------------------------------------------------------------------------------- */
+/* ---- Comparing ---------------------------------------------------------------------- */
 
 static char *replace(const char *text, const char *from, const char *to)
 {
@@ -268,7 +266,7 @@ static void ask_both(struct pair *pair, const char *line)
         compare_texts(pair, line, theirs, ours);
 }
 
-/* ---- HMP ----------------------------------------------------------------------------------------- */
+/* ---- HMP ---------------------------------------------------------------------------- */
 
 static char *hmp(struct client *client, const char *line)
 {
@@ -391,7 +389,7 @@ static void test_hmp_info_snapshots(struct pair *pair, gconstpointer unused)
         }
 }
 
-/* ---- QMP ----------------------------------------------------------------------------------------- */
+/* ---- QMP ---------------------------------------------------------------------------- */
 
 #define JOB_ARGUMENTS(rest) "{\"execute\": \"snapshot-save\", \"arguments\": {" rest "}}"
 
@@ -402,7 +400,8 @@ static void test_qmp_errors(struct pair *pair, gconstpointer unused)
                 "{\"execute\": {}}", "{\"execute\": null, \"id\": 3}",
                 "{\"execute\": \"nix\", \"id\": [7]}", "{\"execute\": \"\"}",
                 "{\"execute\": \"qmp_capabilities\"}", "{\"exec-oob\": \"stop\"}",
-                "{\"execute\": \"stop\", \"x\": 1}", "{\"execute\": \"stop\", \"id\": 1, \"id\": 2}",
+                "{\"execute\": \"stop\", \"x\": 1}",
+                "{\"execute\": \"stop\", \"id\": 1, \"id\": 2}",
                 "{\"execute\": \"stop\", \"arguments\": 5}",
                 "{\"execute\": \"stop\", \"arguments\": {\"a\": 1}}",
                 "{\"execute\": \"stop\",}",

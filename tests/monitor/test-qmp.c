@@ -71,7 +71,7 @@ static void send_text(struct client *client, const char *text)
         client_send(client, text, strlen(text));
 }
 
-/* ---- Sessions ------------------------------------------------------------------------------- */
+/* ---- Sessions ----------------------------------------------------------------------- */
 
 static void test_negotiation(struct bed *bed, gconstpointer unused)
 {
@@ -230,7 +230,7 @@ static void test_order(struct bed *bed, gconstpointer unused)
         client_free(client);
 }
 
-/* ---- Events ---------------------------------------------------------------------------------- */
+/* ---- Events ------------------------------------------------------------------------- */
 
 static void expect_reason(struct client *client, const char *event, bool guest,
                           const char *reason)
@@ -312,7 +312,7 @@ static void test_asks_without_reading(struct bed *bed, gconstpointer unused)
         client_free(client);
 }
 
-/* ---- Jobs ------------------------------------------------------------------------------------ */
+/* ---- Jobs --------------------------------------------------------------------------- */
 
 static void test_job(struct bed *bed, gconstpointer unused)
 {
@@ -500,7 +500,7 @@ static void test_delete_nothing(struct bed *bed, gconstpointer unused)
         client_free(client);
 }
 
-/* ---- Disks ----------------------------------------------------------------------------------- */
+/* ---- Disks -------------------------------------------------------------------------- */
 
 static void test_internal_snapshots(struct bed *bed, gconstpointer unused)
 {
