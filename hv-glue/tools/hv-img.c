@@ -152,9 +152,9 @@ static int print_help(void)
                "Commands (hv-img COMMAND --help for what each takes):\n\n");
         for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
                 printf("  %-10s %s\n", commands[i].name, commands[i].summary);
-        printf("\nCommands run in a sandbox (seccomp, Landlock): backing files must lie in or below\n"
-               "the directory of an image that was named, or of --allow-dir.  --no-sandbox\n"
-               "switches it off.\n"
+        printf("\nCommands run in a sandbox (seccomp, Landlock): backing files must lie in or\n"
+               "below the directory of an image that was named, or of --allow-dir.\n"
+               "--no-sandbox switches it off.\n"
                "\nImage formats: qcow2 raw\n"
                "$HV_BLOCK_PATH names directories in which block driver plugins are looked for.\n");
         return 0;
