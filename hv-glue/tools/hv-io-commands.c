@@ -141,7 +141,7 @@ static const struct io_command commands[] = {
         { .name = "quit", .alias = "q", .run = cmd_quit, .needs_no_file = true,
           .summary = "end the program" },
         { .name = "read", .alias = "r", .run = cmd_read, .argc_min = 2, .argc_max = -1,
-          .args = "[-abCqrSv] [-P pattern [-s off] [-l len]] off len", .summary = "read a range",
+          .args = "[-abCqrv] [-P pattern [-s off] [-l len]] off len", .summary = "read a range",
           .help = READ_FLAGS_HELP "  -b          of the VM state instead of the disk\n"
                   "  -l LENGTH   verify only so many bytes\n"
                   "  -s OFFSET   verify from here on\n"
