@@ -12,7 +12,12 @@
 
 #include "fuzz/heap.h"
 
-enum { BACKING_BYTES = 1 << 20, MIB = 1 << 20, CLUSTER_BYTES_MAX = 2 << 20 };
+enum {
+        BACKING_BYTES = 1 << 20,
+        MIB = 1 << 20,
+        CLUSTER_BYTES_MAX = 2 << 20,
+        OPEN_BLOCK_BYTES = 4096,
+};
 
 void trial_fail(const struct trial *t, const char *format, ...)
 {
@@ -70,6 +75,7 @@ static void judge_cost(const struct trial *t, const char *what, uint64_t allowed
                 trial_fail(t, "%s takes %" PRIu64 " bytes of memory", what, heap_peak());
 }
 
+/* Reads: the header's cluster, the refcount table's, and what is rounded up to some blocks. */
 static int open_within_bounds(struct trial *t, uint32_t flags)
 {
         int ret;
@@ -80,8 +86,8 @@ static int open_within_bounds(struct trial *t, uint32_t flags)
         if ((ret < 0) != (t->subject.err.text[0] != '\0') || ret > 0)
                 trial_fail(t, "opening: %d with '%s'", ret, t->subject.err.text);
         if (!(flags & HVB_OPEN_RDWR))
-                judge_cost(t, "opening", 3 * t->file_bytes + 2 * CLUSTER_BYTES_MAX,
-                           16 * t->file_bytes + 8 * MIB);
+                judge_cost(t, "opening", 3 * t->file_bytes + 2 * CLUSTER_BYTES_MAX +
+                           16 * OPEN_BLOCK_BYTES, 16 * t->file_bytes + 8 * MIB);
         return ret;
 }
 
