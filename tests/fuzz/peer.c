@@ -36,7 +36,7 @@ static const struct difference differences[] = {
         { WE_REFUSE, "Invalid backing file offset", "inside the fixed header" },
         { PEER_REFUSES, "Header extension too large",
           "only of what follows the last extension: END has no length, 7 bytes are no extension" },
-        { PEER_REFUSES, "itmap", "bitmaps are not served, so nothing of them is judged on opening" },
+        { PEER_REFUSES, "itmap", "bitmaps are not served: opening judges nothing of them" },
 };
 
 struct answer {
