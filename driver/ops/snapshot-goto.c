@@ -118,6 +118,9 @@ static int prepare(struct snapshot_goto *s, struct image *img, struct hvb_error 
                                                 &s->fresh_offset));
         CO_TRY(&s->prepare, free_l1, make_fresh(s, img));
         CO_TRY(&s->prepare, free_l1, count_fresh(s, img, err));
+        if (PLANTED(GOTO_IN_PLACE))
+                CO_TRY(&s->prepare, count_down, l1_write(&s->io, img, &s->fresh,
+                                                         img->active.offset, UINT64_MAX));
         CO_TRY(&s->prepare, count_down, l1_write(&s->io, img, &s->fresh, s->fresh_offset,
                                                  UINT64_MAX));
         img->data_written = true;
@@ -166,9 +169,6 @@ static int switch_over(struct snapshot_goto *s, struct image *img)
         CO_BEGIN(&s->switch_over);
         CO_TRY(&s->switch_over, give_up, gate_close(&img->writes, &s->gate));
         CO_TRY(&s->switch_over, open_gate, meta_settle(&s->settle, img));
-        if (PLANTED(GOTO_IN_PLACE))
-                CO_TRY(&s->switch_over, open_gate, l1_write(&s->io, img, &s->fresh,
-                                                            img->active.offset, UINT64_MAX));
         CO_TRY(&s->switch_over, open_gate, root_switch(&s->root, img, &s->root_change));
         install(s, img);
 open_gate:

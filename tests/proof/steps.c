@@ -219,8 +219,7 @@ static int run_goto(struct stage *s, const struct step *step)
 {
         int ret = run_goto_at_once(s, step);
 
-        while (s->bed.img->background)
-                g_assert_cmpint(loop_poll(&s->bed.loop, -1), >=, 0);
+        bed_background(&s->bed);
         return ret;
 }
 

@@ -142,6 +142,13 @@ static inline int bed_goto(struct bed *b, const char *name)
         return bed_named(b, bed_goto_step, NULL, name);
 }
 
+/* Waits for what an operation left to be counted down. */
+static inline void bed_background(struct bed *b)
+{
+        while (b->img->background)
+                g_assert_cmpint(loop_poll(&b->loop, -1), >=, 0);
+}
+
 static inline int bed_delete(struct bed *b, const char *name)
 {
         return bed_named(b, bed_delete_step, NULL, name);

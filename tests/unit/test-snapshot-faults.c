@@ -253,7 +253,10 @@ static int replace_a(struct bed *b)
 
 static int goto_a(struct bed *b)
 {
-        return bed_goto(b, "a");
+        int ret = bed_goto(b, "a");
+
+        bed_background(b);
+        return ret;
 }
 
 static int delete_a(struct bed *b)
