@@ -176,7 +176,7 @@ void disk_start(unsigned slot, enum disk_what what, uint64_t block, void *data)
         slots[slot].header.sector = block * (BLOCK_BYTES / SECTOR_BYTES);
         slots[slot].status = STATUS_NONE;
         slots[slot].busy = true;
-        slots[slot].started = clock_now();
+        slots[slot].started = clock_unpaused();
         desc[0] = (struct desc) { (uintptr_t)&slots[slot].header, sizeof(slots[slot].header),
                                   DESC_NEXT, 3 * slot + (what == DISK_FLUSH ? 2 : 1) };
         desc[1] = (struct desc) { (uintptr_t)data, BLOCK_BYTES,
@@ -204,7 +204,7 @@ static void take_used(void)
                         stop_with("FAILED: the disk completed what was not sent");
                 if (slots[slot].status != STATUS_OK)
                         stop_with("FAILED: the disk reports an I/O error");
-                took = clock_now() - slots[slot].started;
+                took = clock_unpaused() - slots[slot].started;
                 if (took > longest)
                         longest = took;
                 slots[slot].busy = false;

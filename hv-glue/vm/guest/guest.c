@@ -19,7 +19,8 @@
  *   rounds=N     power off after so many (endless)   rate=N     rounds a second, at most
  *   hostile      break the rules of virtio instead; power off
  *
- * Stalls need kvmclock; without it they are 0 and rate does not work.
+ * Stalls are what the guest had to wait, pauses of the machine included.  They need kvmclock;
+ * without it they are 0 and rate does not work.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -58,7 +59,7 @@ static uint64_t buffers[DISK_REQUESTS][BLOCK_WORDS] __attribute__((aligned(4096)
  * the processor stood still. */
 static void tick(void)
 {
-        uint64_t now = clock_now();
+        uint64_t now = clock_unpaused();
 
         if (now - g.last_tick > g.cpu_longest)
                 g.cpu_longest = now - g.last_tick;
@@ -68,7 +69,7 @@ static void tick(void)
 /* After waiting: that was no stall. */
 static void tick_anew(void)
 {
-        g.last_tick = clock_now();
+        g.last_tick = clock_unpaused();
 }
 
 /* ---- Patterns -------------------------------------------------------------------------- */

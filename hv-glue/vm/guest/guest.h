@@ -29,6 +29,9 @@ bool has_word(const char *line, const char *word);
 void clock_init(void);
 /* Nanoseconds since some moment; 0 where there is no kvmclock. */
 uint64_t clock_now(void);
+/* The same, but time goes on while the machine is paused: kvmclock stands still then, the TSC
+ * does not. */
+uint64_t clock_unpaused(void);
 
 /* The disk's interrupts arrive, through the PIC's line irq. */
 void interrupts_init(unsigned irq);

@@ -161,6 +161,18 @@ void clock_init(void)
         has_clock = true;
 }
 
+/* TSC ticks in nanoseconds, by KVM's factors. */
+static uint64_t ticks_nsec(uint64_t ticks)
+{
+        ticks = kvm_clock.shift < 0 ? ticks >> -kvm_clock.shift : ticks << kvm_clock.shift;
+        return (uint64_t)((unsigned __int128)ticks * kvm_clock.multiplier >> 32);
+}
+
+uint64_t clock_unpaused(void)
+{
+        return has_clock ? ticks_nsec(read_tsc()) : 0;
+}
+
 uint64_t clock_now(void)
 {
         uint32_t version;
@@ -169,15 +181,9 @@ uint64_t clock_now(void)
         if (!has_clock)
                 return 0;
         do {
-                uint64_t ticks;
-
                 version = kvm_clock.version;
                 barrier();
-                ticks = read_tsc() - kvm_clock.tsc;
-                ticks = kvm_clock.shift < 0 ? ticks >> -kvm_clock.shift
-                        : ticks << kvm_clock.shift;
-                nsec = kvm_clock.nsec
-                        + (uint64_t)((unsigned __int128)ticks * kvm_clock.multiplier >> 32);
+                nsec = kvm_clock.nsec + ticks_nsec(read_tsc() - kvm_clock.tsc);
                 barrier();
         } while (version & 1 || version != kvm_clock.version);
         return nsec;
