@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/error.h"
+#include "host/size.h"
 #include "host/snapshot-table.h"
 #include "monitor/block-facts.h"
 #include "monitor/session.h"
@@ -117,6 +118,53 @@ static void run_delvm(struct hmp_call *call, char *const *args, char flag)
 {
         (void) flag;
         start_job(call, JOB_DELETE, args[0]);
+}
+
+static void append_running(GString *text, const struct job *job)
+{
+        g_autofree char *total = NULL;
+        uint64_t done_bytes, total_bytes;
+
+        job_bytes(job, &done_bytes, &total_bytes);
+        total = size_text(total_bytes);
+        g_string_append_printf(text, "Running: %s", job_kind_name(job->request.kind));
+        if (total_bytes > 0)
+                g_string_append_printf(text, ", %.1f%% of %s", 100.0 * (double) done_bytes
+                                       / (double) total_bytes, total);
+        g_string_append_c(text, '\n');
+}
+
+/* In the words of QEMU's "info migrate". */
+static void append_report(GString *text, const struct job_report *report)
+{
+        g_autofree char *ram = size_text(report->progress.done_bytes);
+        g_autofree char *moved = size_text(report->progress.written_bytes);
+
+        g_string_append_printf(text, "Last: %s, %s\n", job_kind_name(report->kind),
+                               report->result == 0 ? "completed" : g_strerror(-report->result));
+        g_string_append_printf(text, "total time: %.1f ms\n", (double) report->usec / 1e3);
+        if (report->kind == JOB_DELETE)
+                return;
+        g_string_append_printf(text, "downtime: %.1f ms\n",
+                               (double) report->progress.pause_nsec / 1e6);
+        g_string_append_printf(text, "ram: %s, %s of it %s\n", ram, moved,
+                               report->kind == JOB_SAVE ? "written" : "read");
+}
+
+static void run_info_jobs(struct hmp_call *call, char *const *args, char flag)
+{
+        const struct job *running = jobs_running(call->monitors->jobs);
+        const struct job_report *last = jobs_last(call->monitors->jobs);
+
+        (void) args;
+        (void) flag;
+        if (running != NULL)
+                append_running(call->output, running);
+        if (last != NULL)
+                append_report(call->output, last);
+        if (running == NULL && last == NULL)
+                g_string_append(call->output, "No snapshot operation has run\n");
+        hmp_call_end(call);
 }
 
 struct list_task {
@@ -296,6 +344,8 @@ const struct hmp_command hmp_commands[] = {
 const struct hmp_command hmp_info_commands[] = {
         { "block", "[device]", "show info of one block device or all block devices", "", 0, 1,
           run_info_block },
+        { "jobs", "", "show the snapshot operation at work and the last one: bytes, time, and how "
+          "long the guest was stopped", NULL, 0, 0, run_info_jobs },
         { "snapshots", "", "show the currently saved VM snapshots", NULL, 0, 0,
           run_info_snapshots },
         { "status", "", "show the current VM status (running|paused)", NULL, 0, 0,

@@ -17,6 +17,8 @@ struct jobs {
         void *opaque;
         GPtrArray *listed;              /* those with an id, the newest first */
         GList *live;                    /* all that have not concluded */
+        struct job_report last;
+        bool has_last;
 };
 
 const char *job_kind_name(enum job_kind kind)
@@ -73,7 +75,10 @@ static void job_free(gpointer data)
 
 static void begin(struct task *task)
 {
-        set_status((struct job *) task, JOB_RUNNING);
+        struct job *job = (struct job *) task;
+
+        job->begin_usec = g_get_monotonic_time();
+        set_status(job, JOB_RUNNING);
 }
 
 static int check_disks(struct machine *machine, const char *const *ids, struct hvb_error *err)
@@ -144,6 +149,17 @@ static void run(struct task *task)
                 job->result = call(job);
 }
 
+static void keep_report(struct job *job)
+{
+        job->jobs->has_last = true;
+        job->jobs->last = (struct job_report) {
+                .kind = job->request.kind,
+                .result = job->result,
+                .usec = job->begin_usec == 0 ? 0 : g_get_monotonic_time() - job->begin_usec,
+                .progress = job->progress,
+        };
+}
+
 static void done(struct task *task)
 {
         struct job *job = (struct job *) task;
@@ -152,6 +168,7 @@ static void done(struct task *task)
         if (job->result < 0 && job->err.text[0] == '\0')
                 error_set(&job->err, job->result, "%s", g_strerror(-job->result));
         jobs->live = g_list_remove(jobs->live, job);
+        keep_report(job);
         if (job->result == 0) {
                 set_status(job, JOB_WAITING);
                 set_status(job, JOB_PENDING);
@@ -189,6 +206,22 @@ void jobs_free(struct jobs *jobs)
 const GPtrArray *jobs_list(const struct jobs *jobs)
 {
         return jobs->listed;
+}
+
+const struct job *jobs_running(const struct jobs *jobs)
+{
+        for (GList *item = jobs->live; item != NULL; item = item->next) {
+                const struct job *job = item->data;
+
+                if (job->status == JOB_RUNNING)
+                        return job;
+        }
+        return NULL;
+}
+
+const struct job_report *jobs_last(const struct jobs *jobs)
+{
+        return jobs->has_last ? &jobs->last : NULL;
 }
 
 static struct job *find(const struct jobs *jobs, const char *id, struct hvb_error *err)

@@ -46,8 +46,17 @@ struct job {
         struct job_request request;
         enum job_status status;
         struct vm_job progress;         /* shared with the worker: see job_bytes */
+        gint64 begin_usec;              /* its turn; 0: has not come */
         int result;                     /* when concluded: 0 or -errno, err filled */
         struct hvb_error err;
+};
+
+/* What is left of a job that has ended. */
+struct job_report {
+        enum job_kind kind;
+        int result;                     /* 0 or -errno */
+        uint64_t usec;                  /* from its turn to its end */
+        struct vm_job progress;
 };
 
 struct jobs;
@@ -63,6 +72,9 @@ struct job *jobs_start(struct jobs *jobs, const struct job_request *request,
                        struct hvb_error *err);
 /* Only those with an id; the newest first. */
 const GPtrArray *jobs_list(const struct jobs *jobs);
+/* The one at work, and what ended last, whoever's they are; or NULL. */
+const struct job *jobs_running(const struct jobs *jobs);
+const struct job_report *jobs_last(const struct jobs *jobs);
 /* 0, -ENOENT, or -EBUSY (not in this status), with err, which must not be NULL, filled. */
 int jobs_cancel(struct jobs *jobs, const char *id, struct hvb_error *err);
 int jobs_dismiss(struct jobs *jobs, const char *id, struct hvb_error *err);

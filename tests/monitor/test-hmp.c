@@ -282,6 +282,53 @@ static void test_stop_during_job(struct bed *bed, gconstpointer unused)
         client_free(other);
 }
 
+/* What "info jobs" says without the time it took, which nobody knows beforehand. */
+static void expect_jobs(struct client *client, const char *expected)
+{
+        g_autofree char *answer = hmp_ask(client, "info jobs");
+        g_autoptr(GRegex) time = g_regex_new("total time: [0-9]+\\.[0-9] ms", 0, 0, NULL);
+        g_autofree char *text = g_regex_replace_literal(time, answer, -1, 0, "total time: T ms", 0,
+                                                        NULL);
+
+        g_assert_cmpstr(text, ==, expected);
+}
+
+static void test_info_jobs(struct bed *bed, gconstpointer unused)
+{
+        struct client *client = hmp_client_new(bed);
+
+        (void) unused;
+        expect_jobs(client, "No snapshot operation has run\r\n");
+        ask_expect(client, "savevm a", "");
+        expect_jobs(client, "Last: snapshot-save, completed\r\ntotal time: T ms\r\n"
+                    "downtime: 3.5 ms\r\nram: 0.977 GiB, 0 B of it written\r\n");
+        bed->machine->job_result = -EIO;
+        bed->machine->job_text = "broken";
+        ask_expect(client, "delvm a", "Error: broken\r\n");
+        expect_jobs(client, "Last: snapshot-delete, Input/output error\r\n"
+                    "total time: T ms\r\n");
+        client_free(client);
+}
+
+static void test_info_jobs_running(struct bed *bed, gconstpointer unused)
+{
+        struct client *client = hmp_client_new(bed), *other = qmp_client_new(bed->qmp_path);
+        g_autofree char *reply = NULL;
+
+        (void) unused;
+        fake_hold(bed->machine, true, false);
+        send_text(client, "loadvm a\n");
+        bed_wait_held(bed, 1);
+        reply = qmp_ask_text(other, "{\"execute\": \"human-monitor-command\", "
+                             "\"arguments\": {\"command-line\": \"info jobs\"}}");
+        g_assert_cmpstr(reply, ==, "{\"return\": \"Running: snapshot-load, 25.0% of 0.977 GiB"
+                        "\\r\\n\"}");
+        fake_release(bed->machine);
+        expect_until_prompt(client, "loadvm a\r\n");
+        client_free(client);
+        client_free(other);
+}
+
 static bool is_log_complete(void *opaque)
 {
         struct bed *bed = opaque;
@@ -482,6 +529,8 @@ int main(int argc, char **argv)
                 { "/hmp/many-commands-at-once", test_many_commands_at_once },
                 { "/hmp/cancel-by-key", test_cancel_by_key },
                 { "/hmp/cancel-by-another", test_cancel_by_another },
+                { "/hmp/info-jobs", test_info_jobs },
+                { "/hmp/info-jobs-running", test_info_jobs_running },
                 { "/hmp/stop-during-job", test_stop_during_job },
                 { "/hmp/hang-up-in-job", test_hang_up_in_job },
                 { "/hmp/half-closed", test_half_closed },
