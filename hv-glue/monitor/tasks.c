@@ -1,38 +1,41 @@
 /*
  * tasks.c - work that waits, done beside the main loop.
  *
- * Queues are the main thread's; what crosses are the pool's own queue, one to bring
- * tasks back, and the source's ready time.
+ * A thread a task: what it wrote is seen because it is joined.  Queues are the main
+ * thread's; a worker touches nothing here but its lane's `finished`.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "monitor/tasks.h"
 
 #include <glib.h>
+#include <pthread.h>
 
 struct lane {
+        struct tasks *tasks;
         GQueue waiting;
         struct task *running;
+        pthread_t thread;               /* that runs it */
+        bool has_thread;
+        bool finished;                  /* atomic: the thread is about to end */
 };
 
 struct tasks {
+        GSource source;                 /* first: GLib allocates it; ready when one finished */
         struct lane lanes[TASK_LANE_COUNT];
-        GThreadPool *pool;
-        GAsyncQueue *returned;
-        GSource *source;                /* ready when something returned */
 };
 
-static void run(gpointer data, gpointer opaque)
+static void *run(void *opaque)
 {
-        struct task *task = data;
-        struct tasks *tasks = opaque;
+        struct lane *lane = opaque;
 
-        task->run(task);
-        g_async_queue_push(tasks->returned, task);
-        g_source_set_ready_time(tasks->source, 0);
+        lane->running->run(lane->running);
+        __atomic_store_n(&lane->finished, true, __ATOMIC_RELEASE);
+        g_source_set_ready_time(&lane->tasks->source, 0);
+        return NULL;
 }
 
-static void start_next(struct tasks *tasks, struct lane *lane)
+static void start_next(struct lane *lane)
 {
         struct task *task = lane->running == NULL ? g_queue_pop_head(&lane->waiting) : NULL;
 
@@ -41,71 +44,67 @@ static void start_next(struct tasks *tasks, struct lane *lane)
         lane->running = task;
         if (task->begin != NULL)
                 task->begin(task);
-        g_thread_pool_push(tasks->pool, task, NULL);
+        lane->has_thread = pthread_create(&lane->thread, NULL, run, lane) == 0;
+        /* Where no thread is to be had the loop has to wait. */
+        if (!lane->has_thread)
+                run(lane);
 }
 
-static void finish(struct tasks *tasks, struct task *task)
+/* Waits for the one that runs, if need be. */
+static void finish(struct lane *lane)
 {
-        struct lane *lane = &tasks->lanes[task->lane];
+        struct task *task = lane->running;
 
-        g_assert(lane->running == task);
+        if (lane->has_thread)
+                pthread_join(lane->thread, NULL);
         lane->running = NULL;
+        lane->finished = false;
         task->done(task);
-        start_next(tasks, lane);
+        start_next(lane);
 }
 
 static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer data)
 {
-        struct tasks *tasks = data;
-        struct task *task;
+        struct tasks *tasks = (struct tasks *) source;
 
         (void) callback;
+        (void) data;
         g_source_set_ready_time(source, -1);
-        while ((task = g_async_queue_try_pop(tasks->returned)) != NULL)
-                finish(tasks, task);
+        for (unsigned i = 0; i < TASK_LANE_COUNT; i++)
+                if (__atomic_load_n(&tasks->lanes[i].finished, __ATOMIC_ACQUIRE))
+                        finish(&tasks->lanes[i]);
         return G_SOURCE_CONTINUE;
 }
 
 struct tasks *tasks_new(void)
 {
         static GSourceFuncs funcs = { .dispatch = dispatch };
-        struct tasks *tasks = g_new0(struct tasks, 1);
+        struct tasks *tasks = (struct tasks *) g_source_new(&funcs, sizeof(struct tasks));
 
         for (unsigned i = 0; i < TASK_LANE_COUNT; i++)
-                g_queue_init(&tasks->lanes[i].waiting);
-        /* Shared threads: this cannot fail. */
-        tasks->pool = g_thread_pool_new(run, tasks, TASK_LANE_COUNT, FALSE, NULL);
-        tasks->returned = g_async_queue_new();
-        tasks->source = g_source_new(&funcs, sizeof(GSource));
-        g_source_set_callback(tasks->source, NULL, tasks, NULL);
-        g_source_attach(tasks->source, NULL);
+                tasks->lanes[i].tasks = tasks;
+        g_source_attach(&tasks->source, NULL);
         return tasks;
-}
-
-static bool is_idle(const struct tasks *tasks)
-{
-        for (unsigned i = 0; i < TASK_LANE_COUNT; i++)
-                if (tasks->lanes[i].running != NULL)
-                        return false;
-        return true;
 }
 
 void tasks_free(struct tasks *tasks)
 {
-        while (!is_idle(tasks))
-                finish(tasks, g_async_queue_pop(tasks->returned));
-        g_thread_pool_free(tasks->pool, FALSE, TRUE);
-        g_source_destroy(tasks->source);
-        g_source_unref(tasks->source);
-        g_async_queue_unref(tasks->returned);
-        g_free(tasks);
+        unsigned idle_count = 0;
+
+        for (unsigned i = 0; idle_count < TASK_LANE_COUNT; i = (i + 1) % TASK_LANE_COUNT) {
+                idle_count = tasks->lanes[i].running == NULL ? idle_count + 1 : 0;
+                if (idle_count == 0)
+                        finish(&tasks->lanes[i]);
+        }
+        g_source_destroy(&tasks->source);
+        g_source_unref(&tasks->source);
 }
 
 void tasks_push(struct tasks *tasks, enum task_lane lane, struct task *task)
 {
         task->lane = lane;
         g_queue_push_tail(&tasks->lanes[lane].waiting, task);
-        start_next(tasks, &tasks->lanes[lane]);
+        start_next(&tasks->lanes[lane]);
 }
 
 bool tasks_remove(struct tasks *tasks, struct task *task)
