@@ -102,7 +102,7 @@ build()
 sanitized_list()
 {
         case "$only " in
-        " " | *" sanitize "* | *" unit-"* | *" interop-"* | *" proof-"*) ;;
+        " " | *" sanitize "* | *" unit-"* | *" interop-"* | *" proof-"* | *" monitor-"*) ;;
         *) return 0 ;;
         esac
         build build-asan -Db_sanitize=address,undefined $werror >&3 || return 0

@@ -238,7 +238,12 @@ static const char *const ids[FAKE_DISKS] = { "virtio0", "virtio1" };
 
 static void open_disk(struct machine *m, unsigned index, const char *path)
 {
-        static const struct drive_options qcow2 = { .format = "qcow2", .flags = HVB_OPEN_RDWR };
+        const char *engine = g_getenv("TEST_ENGINE");
+        g_autofree char *option = engine == NULL ? NULL : g_strconcat("engine=", engine, NULL);
+        const char *const options[] = { option, NULL };
+        const struct drive_options qcow2 = {
+                .format = "qcow2", .flags = HVB_OPEN_RDWR, .options = options,
+        };
         const struct hvb_create_args args = { .size_bytes = FAKE_DISK_BYTES };
         struct machine_disk *disk = &m->disks[index];
         struct hvb_error err = ERROR_INIT;
