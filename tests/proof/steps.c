@@ -314,22 +314,22 @@ struct repair_task {
         struct bed_task base;
         struct check check;
         struct hvb_check_result result;
+        uint32_t flags;                 /* HVB_CHECK_* */
 };
 
 static int repair_step(struct bed_task *base)
 {
         struct repair_task *t = (struct repair_task *)base;
 
-        return check_image(&t->check, base->bed->img, HVB_CHECK_FIX_LEAKS | HVB_CHECK_FIX_ERRORS,
-                           &t->result, &base->bed->err);
+        return check_image(&t->check, base->bed->img, t->flags, &t->result, &base->bed->err);
 }
 
 static int run_repair(struct stage *s, const struct step *step)
 {
         g_autofree struct repair_task *t = g_new0(struct repair_task, 1);
 
-        (void)step;
         t->base = (struct bed_task){ .bed = &s->bed, .step = repair_step };
+        t->flags = step->flags;
         t->result.struct_bytes = sizeof(t->result);
         task_start(&t->base.task, &s->bed.loop, "check", bed_task_step, bed_task_done);
         bed_poll_until(&s->bed, &t->base.ended);
@@ -385,7 +385,9 @@ const struct step steps[] = {
         { "delete b", run_delete, MARKED, .snapshot = "b" },
         { "delete c", run_delete, MARKED, .snapshot = "c" },
         { "delete b, read", run_delete_read, MARKED, .snapshot = "b" },
-        { "check -r all", run_repair, MARKED },
+        { "check -r leaks", run_repair, MARKED, .flags = HVB_CHECK_FIX_LEAKS },
+        { "check -r all", run_repair, MARKED,
+          .flags = HVB_CHECK_FIX_LEAKS | HVB_CHECK_FIX_ERRORS },
         { "reopen", run_reopen, STABLE },
         { "begin create", live_begin_create, .snapshot = "c" },
         { "begin replace", live_begin_create, .snapshot = "a", .flags = HVB_SNAPSHOT_REPLACE },
