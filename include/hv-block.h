@@ -296,7 +296,10 @@ struct hvb_check_result {
 
 /* For snapshot_create. */
 enum {
-        HVB_SNAPSHOT_REPLACE    = 1 << 0,  /* an existing name is replaced, in one switch */
+        HVB_SNAPSHOT_REPLACE    = 1 << 0,  /* an existing name is replaced, in one switch: the
+                                            * first in the list that has it */
+        HVB_SNAPSHOT_DUPLICATE  = 1 << 1,  /* an existing name is used once more; afterwards
+                                            * only id_str tells them apart.  Not with REPLACE */
 };
 
 /* ---- The driver --------------------------------------------------------------------- */

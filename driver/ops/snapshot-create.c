@@ -73,7 +73,12 @@ static int check_request(struct snapshot_create *s, struct image *img,
         ret = check_name(info, err);
         if (ret < 0)
                 return ret;
-        s->replaced = snapshots_find(img, NULL, info->name);
+        if ((flags & HVB_SNAPSHOT_REPLACE) && (flags & HVB_SNAPSHOT_DUPLICATE))
+                return error_set(err, -EINVAL, "snapshot '%s' can replace another or stand beside "
+                                 "it, not both", info->name);
+        s->replaced = -1;
+        if (!(flags & HVB_SNAPSHOT_DUPLICATE))
+                s->replaced = snapshots_find(img, NULL, info->name);
         if (s->replaced >= 0 && !(flags & HVB_SNAPSHOT_REPLACE))
                 return error_set(err, -EEXIST, "snapshot '%s' exists already in %s", info->name,
                                  img->name);

@@ -44,7 +44,7 @@ struct snapshot_create {
 /*
  * Coroutine: the disk and the VM state saved since the last snapshot become a snapshot.
  * info: name and what else the host knows; id_str and disk_bytes are filled in.
- * flags: HVB_SNAPSHOT_REPLACE.  -EEXIST, -EFBIG (a limit), -EINVAL (name; a refcount
+ * flags: HVB_SNAPSHOT_*.  -EEXIST, -EFBIG (a limit), -EINVAL (name; a refcount
  * would overflow).  On failure the image is as before, or poisoned; the saved VM state is dropped,
  * unless the arguments were refused.  The guest reads and writes meanwhile: the snapshot is the
  * disk at one moment.

@@ -238,6 +238,7 @@ static const struct fact values[] = {
         VALUE(HVB_CHECK_FIX_LEAKS, 1),
         VALUE(HVB_CHECK_FIX_ERRORS, 2),
         VALUE(HVB_SNAPSHOT_REPLACE, 1),
+        VALUE(HVB_SNAPSHOT_DUPLICATE, 2),
 };
 
 static void judge(const struct fact *fact)

@@ -251,6 +251,11 @@ static int replace_a(struct bed *b)
         return bed_create(b, "a", 0, HVB_SNAPSHOT_REPLACE, NULL);
 }
 
+static int duplicate_a(struct bed *b)
+{
+        return bed_create(b, "a", 0, HVB_SNAPSHOT_DUPLICATE, NULL);
+}
+
 static int goto_a(struct bed *b)
 {
         int ret = bed_goto(b, "a");
@@ -273,6 +278,7 @@ static int give_up(struct bed *b)
 static const struct plan plans[] = {
         { "create", create_c, "a b c ", false, true },
         { "replace", replace_a, "b a ", false, false },
+        { "duplicate", duplicate_a, "a b a ", false, false },
         { "goto", goto_a, "a b ", true, false },
         { "delete", delete_a, "b ", false, false },
         { "give up", give_up, "a b ", false, true },

@@ -335,6 +335,47 @@ static void test_replace(void)
         scene_end(&s);
 }
 
+/* By name it is the first, by id each; qemu-img takes them apart in the same way. */
+static void test_duplicate(void)
+{
+        const uint32_t both = HVB_SNAPSHOT_REPLACE | HVB_SNAPSHOT_DUPLICATE;
+        struct hvb_snapshot_info info;
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, "cluster_size=4k", 3 << 20);
+        scene_write(&s, 30);
+        g_assert_cmpint(bed_create(&s.bed, "a", 0, HVB_SNAPSHOT_DUPLICATE, NULL), ==, 0);
+        note_created(&s, "a");
+        scene_write(&s, 10);
+        g_assert_cmpint(bed_create(&s.bed, "a", 0, HVB_SNAPSHOT_DUPLICATE, &info), ==, 0);
+        g_assert_cmpstr(info.id_str, ==, "2");
+        note_created(&s, "a");
+        scene_write(&s, 10);
+        expect_error(&s, bed_create(&s.bed, "a", 0, both, NULL), -EINVAL, "not both");
+        expect_list(&s);
+
+        bed_close(&s.bed);
+        g_free(qemu_img("check -q", s.path, ""));
+        expect_raw(&s, "convert -O raw -l snapshot.id=1", s.snapshots[0].model, s.disk_bytes);
+        expect_raw(&s, "convert -O raw -l snapshot.id=2", s.snapshots[1].model, s.disk_bytes);
+        scene_open(&s);
+
+        g_assert_cmpint(bed_create(&s.bed, "a", 0, HVB_SNAPSHOT_REPLACE, &info), ==, 0);
+        g_assert_cmpstr(info.id_str, ==, "3");
+        note_deleted(&s, "a");
+        note_created(&s, "a");
+        expect_list(&s);
+        g_assert_cmpint(bed_named(&s.bed, bed_goto_step, "2", "a"), ==, 0);
+        note_gone_to(&s, "a");
+        bed_compare(&s.bed, s.model, s.disk_bytes);
+        qemu_snapshot(&s, "-d a");
+        note_deleted(&s, "a");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
 static void test_lookup(void)
 {
         char long_name[256];
@@ -431,6 +472,7 @@ int main(int argc, char **argv)
         }
         g_test_add_func("/snapshots/overflow", test_overflow);
         g_test_add_func("/snapshots/replace", test_replace);
+        g_test_add_func("/snapshots/duplicate", test_duplicate);
         g_test_add_func("/snapshots/lookup", test_lookup);
         g_test_add_func("/snapshots/size", test_size);
         g_test_add_func("/snapshots/load-tmp", test_load_tmp);
