@@ -107,6 +107,13 @@ int vm_disks_state_disk(const struct vm_disks *disks, const char *id, struct hvb
 
 /* ---- Lists -------------------------------------------------------------------------- */
 
+bool snapshots_are_of_one_moment(const struct hvb_snapshot_info *a,
+                                 const struct hvb_snapshot_info *b)
+{
+        return a->date_sec == b->date_sec && a->date_nsec == b->date_nsec &&
+               a->vm_clock_nsec == b->vm_clock_nsec;
+}
+
 static int call_list(struct drive *drive, void *opaque)
 {
         struct hvb_snapshot_info **ret_infos = opaque;
@@ -114,7 +121,7 @@ static int call_list(struct drive *drive, void *opaque)
         return drive_snapshot_list(drive, ret_infos);
 }
 
-static int list_disk(struct vm_disk *d, const char *tag, struct hvb_error *err)
+static int list_disk(struct vm_disk *d, struct hvb_error *err)
 {
         int count;
 
@@ -126,10 +133,42 @@ static int list_disk(struct vm_disk *d, const char *tag, struct hvb_error *err)
                 return error_set(err, count, "'%s': listing snapshots: %s", d->disk->id,
                                  g_strerror(-count));
         d->info_count = (unsigned) count;
-        for (unsigned i = 0; i < d->info_count && d->found == NULL && tag != NULL; i++)
-                if (strcmp(d->infos[i].name, tag) == 0)
-                        d->found = &d->infos[i];
         return 0;
+}
+
+/* The first on the disk that has the tag and, where partner is given, is of its moment. */
+static const struct hvb_snapshot_info *find(const struct vm_disk *d, const char *tag,
+                                            const struct hvb_snapshot_info *partner)
+{
+        for (unsigned n = 0; n < d->info_count; n++)
+                if (strcmp(d->infos[n].name, tag) == 0 &&
+                    (partner == NULL || snapshots_are_of_one_moment(&d->infos[n], partner)))
+                        return &d->infos[n];
+        return NULL;
+}
+
+/* Sets found of all disks to partner's set.  False: one has none. */
+static bool find_set(struct vm_disks *disks, const char *tag,
+                     const struct hvb_snapshot_info *partner)
+{
+        bool is_complete = true;
+
+        for (unsigned i = 0; i < disks->count; i++) {
+                disks->disks[i].found = find(&disks->disks[i], tag, partner);
+                is_complete = is_complete && disks->disks[i].found != NULL;
+        }
+        return is_complete;
+}
+
+static void find_tag(struct vm_disks *disks, const char *tag)
+{
+        const struct vm_disk *first = &disks->disks[0];
+
+        for (unsigned n = 0; disks->count > 0 && n < first->info_count; n++)
+                if (strcmp(first->infos[n].name, tag) == 0 &&
+                    find_set(disks, tag, &first->infos[n]))
+                        return;
+        find_set(disks, tag, NULL);
 }
 
 int vm_disks_list(struct vm_disks *disks, const char *tag, struct hvb_error *err)
@@ -137,15 +176,10 @@ int vm_disks_list(struct vm_disks *disks, const char *tag, struct hvb_error *err
         int ret = 0;
 
         for (unsigned i = 0; i < disks->count && ret == 0; i++)
-                ret = list_disk(&disks->disks[i], tag, err);
+                ret = list_disk(&disks->disks[i], err);
+        if (ret == 0 && tag != NULL)
+                find_tag(disks, tag);
         return ret;
-}
-
-bool snapshots_are_of_one_moment(const struct hvb_snapshot_info *a,
-                                 const struct hvb_snapshot_info *b)
-{
-        return a->date_sec == b->date_sec && a->date_nsec == b->date_nsec &&
-               a->vm_clock_nsec == b->vm_clock_nsec;
 }
 
 /* ---- One disk ----------------------------------------------------------------------- */

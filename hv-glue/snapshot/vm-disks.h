@@ -3,7 +3,7 @@
  *
  * Snapshots of one tag on several disks belong together when they are of one moment:
  * date and guest time are equal, to the nanosecond.  A name alone proves nothing, as a
- * crash may leave a new one here and an old one there.
+ * crash may leave a new one here and an old one there, or both on one disk.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,7 +17,8 @@ struct vm_disk {
         struct machine_disk *disk;
         struct hvb_snapshot_info *infos;        /* its snapshots, as of vm_disks_list; owned */
         unsigned info_count;
-        const struct hvb_snapshot_info *found;  /* of the tag in question, in infos; or NULL */
+        const struct hvb_snapshot_info *found;  /* of the tag in question, in infos; or NULL:
+                                                 * the complete set's, else the first */
 };
 
 struct vm_disks {

@@ -31,7 +31,11 @@ struct vm_snapshot_options {
                                          * writable ones */
 };
 
-/* job may be NULL. */
+/*
+ * Replacing keeps the old snapshot whole until the new one is: 0 means the new one is
+ * there, an error that the old one is.  What could not be deleted of the old one afterwards
+ * is listed as partial.  job may be NULL.
+ */
 int vm_savevm(struct machine *m, const struct vm_snapshot_options *options, struct vm_job *job,
               struct hvb_error *err);
 

@@ -3,6 +3,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <string.h>
+
 #include "host/error.h"
 #include "snapshot/vm-disks.h"
 
@@ -14,17 +16,33 @@ static void row_free(gpointer opaque)
         g_free(row);
 }
 
-/* Name -> info, one table a disk; of several with one name the first, as with lookups. */
-static GPtrArray *index_names(const struct vm_disks *disks)
+/* ---- Sets: one name, one moment ------------------------------------------------------ */
+
+static guint set_hash(gconstpointer info)
+{
+        return g_str_hash(((const struct hvb_snapshot_info *) info)->name);
+}
+
+static gboolean set_equal(gconstpointer a, gconstpointer b)
+{
+        const struct hvb_snapshot_info *first = a;
+        const struct hvb_snapshot_info *second = b;
+
+        return strcmp(first->name, second->name) == 0 &&
+               snapshots_are_of_one_moment(first, second);
+}
+
+/* One set of infos a disk; of several that are equal the first, as with lookups. */
+static GPtrArray *index_sets(const struct vm_disks *disks)
 {
         GPtrArray *tables = g_ptr_array_new_with_free_func((GDestroyNotify) g_hash_table_unref);
 
         for (unsigned i = 0; i < disks->count; i++) {
                 const struct vm_disk *d = &disks->disks[i];
-                GHashTable *table = g_hash_table_new(g_str_hash, g_str_equal);
+                GHashTable *table = g_hash_table_new(set_hash, set_equal);
 
                 for (unsigned n = d->info_count; n > 0; n--)
-                        g_hash_table_replace(table, d->infos[n - 1].name, &d->infos[n - 1]);
+                        g_hash_table_add(table, &d->infos[n - 1]);
                 g_ptr_array_add(tables, table);
         }
         return tables;
@@ -38,15 +56,17 @@ static const struct hvb_snapshot_info *find_partners(const GPtrArray *tables,
 
         for (guint i = 0; i < tables->len; i++) {
                 const struct hvb_snapshot_info *partner =
-                        g_hash_table_lookup(tables->pdata[i], info->name);
+                        g_hash_table_lookup(tables->pdata[i], info);
 
-                if (partner == NULL || !snapshots_are_of_one_moment(partner, info))
+                if (partner == NULL)
                         return NULL;
                 if (best == NULL || (best->vm_state_bytes == 0 && partner->vm_state_bytes > 0))
                         best = partner;
         }
         return best;
 }
+
+/* ---- Rows ----------------------------------------------------------------------------- */
 
 static void add_row(GPtrArray *rows, const struct hvb_snapshot_info *info, const char *disk_id)
 {
@@ -59,21 +79,29 @@ static void add_row(GPtrArray *rows, const struct hvb_snapshot_info *info, const
         g_ptr_array_add(rows, row);
 }
 
-/* The rows of one disk that are complete, or those that are partial. */
-static void add_rows(GPtrArray *rows, const struct vm_disk *d, GPtrArray *tables, guint index,
-                     bool complete)
+static void add_complete(GPtrArray *rows, const struct vm_disk *d, GPtrArray *tables,
+                         GHashTable *complete)
 {
-        for (unsigned n = 0; n < d->info_count; n++) {
-                const struct hvb_snapshot_info *info = &d->infos[n];
-                bool is_first = g_hash_table_lookup(tables->pdata[index], info->name) == info;
-                const struct hvb_snapshot_info *best =
-                        is_first ? find_partners(tables, info) : NULL;
+        g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
 
-                if (complete && best != NULL)
-                        add_row(rows, best, NULL);
-                else if (!complete && best == NULL)
-                        add_row(rows, info, d->disk->id);
+        for (unsigned n = 0; n < d->info_count; n++) {
+                struct hvb_snapshot_info *info = &d->infos[n];
+                const struct hvb_snapshot_info *best = find_partners(tables, info);
+
+                /* Of several sets of one name the first is meant, as with lookups. */
+                if (best == NULL || !g_hash_table_add(names, info->name))
+                        continue;
+                add_row(rows, best, NULL);
+                for (guint i = 0; i < tables->len; i++)
+                        g_hash_table_add(complete, g_hash_table_lookup(tables->pdata[i], info));
         }
+}
+
+static void add_partial(GPtrArray *rows, const struct vm_disk *d, GHashTable *complete)
+{
+        for (unsigned n = 0; n < d->info_count; n++)
+                if (!g_hash_table_contains(complete, &d->infos[n]))
+                        add_row(rows, &d->infos[n], d->disk->id);
 }
 
 GPtrArray *vm_snapshots(struct machine *m, struct hvb_error *err)
@@ -84,13 +112,14 @@ GPtrArray *vm_snapshots(struct machine *m, struct hvb_error *err)
         error_clear(err);
         vm_disks_all(m, &disks);
         if (vm_disks_list(&disks, NULL, err) == 0) {
-                g_autoptr(GPtrArray) tables = index_names(&disks);
+                g_autoptr(GPtrArray) tables = index_sets(&disks);
+                g_autoptr(GHashTable) complete = g_hash_table_new(NULL, NULL);
 
                 rows = g_ptr_array_new_with_free_func(row_free);
                 if (disks.count > 0)
-                        add_rows(rows, &disks.disks[0], tables, 0, true);
+                        add_complete(rows, &disks.disks[0], tables, complete);
                 for (unsigned i = 0; i < disks.count; i++)
-                        add_rows(rows, &disks.disks[i], tables, i, false);
+                        add_partial(rows, &disks.disks[i], complete);
         }
         vm_disks_clear(&disks);
         return rows;

@@ -87,42 +87,53 @@ static void test_savevm(gconstpointer disk_count)
         bed_close(&b);
 }
 
-/* What replacing leaves when it fails is the old one, or partial; never a mixture. */
+/* Is the tag complete, whatever remains of another one are listed besides? */
+static bool list_has(const char *list, const char *tag)
+{
+        g_auto(GStrv) words = g_strsplit(list, " ", -1);
+
+        return g_strv_contains((const char *const *) words, tag);
+}
+
+/* An error leaves the old one, success the new one, complete and loadable; remains of another
+ * one, where there are any, go with the next. */
 static void test_replace(gconstpointer disk_count)
 {
+        unsigned remains_count = 0;
         unsigned nth = 0;
-        unsigned calls;
-        uint64_t first;
+        bool met_fault;
         struct bed b;
-        int ret;
 
         bed_open(&b, GPOINTER_TO_UINT(disk_count), BED_RAM_BYTES);
         do {
                 g_autofree char *list = NULL;
+                uint64_t expected;
+                unsigned calls = count_calls(&b, save);
+                int ret;
 
-                first = fake_step(b.m);
-                calls = count_calls(&b, save);
+                bed_expect_list(&b, "a");
+                expected = fake_step(b.m);
                 fake_advance(b.m, 20);
                 nth = next_call(nth, calls);
                 faulty_set(FAULT_ERROR, nth);
                 ret = bed_save(&b, "a", true);
+                met_fault = faulty_calls() >= nth;
                 faulty_set(FAULT_NONE, 0);
                 if (ret == 0)
-                        break;
-                g_assert_cmpint(ret, ==, -EIO);
+                        expected += 20;
+                else
+                        g_assert_cmpint(ret, ==, -EIO);
                 list = bed_list(&b);
-                if (strcmp(list, "a") == 0) {
-                        g_assert_cmpint(bed_load(&b, "a"), ==, 0);
-                        g_assert_cmpuint(fake_step(b.m), ==, first);
-                } else {
-                        g_assert_true(g_str_has_prefix(list, "a@"));
-                        g_assert_cmpuint(b.disk_count, >, 1);
-                        g_assert_cmpint(bed_load(&b, "a"), <, 0);
-                }
+                g_assert_true(list_has(list, "a"));
+                g_assert_cmpint(strcmp(list, "a") != 0, ==, ret == 0 && met_fault);
+                remains_count += ret == 0 && met_fault;
                 g_assert_cmpint(machine_run_state(b.m), ==, RUN_STATE_PAUSED);
+                g_assert_cmpint(bed_load(&b, "a"), ==, 0);
+                g_assert_cmpuint(fake_step(b.m), ==, expected);
                 g_assert_true(fake_verify(b.m));
                 bed_expect_clean(&b);
-        } while (true);
+        } while (met_fault);
+        g_assert_cmpint(remains_count > 0, ==, b.disk_count > 1);
         bed_close(&b);
 }
 
@@ -205,6 +216,9 @@ static void test_delvm(gconstpointer disk_count)
 
 /* ---- The process that dies ---------------------------------------------------------- */
 
+/* Of "replace", between the old snapshot and the new one. */
+enum { REPLACE_STEPS = 50 };
+
 static void child_open(struct bed *b, const char *directory, unsigned disk_count)
 {
         *b = (struct bed) { .disk_count = disk_count, .ram_bytes = BED_RAM_BYTES };
@@ -225,12 +239,14 @@ static int child_main(const char *operation, const char *directory, unsigned dis
         child_open(&b, directory, disk_count);
         g_assert_cmpint(bed_load(&b, "base"), ==, 0);
         fake_advance(b.m, 100);
-        if (strcmp(operation, "delvm") == 0)
+        if (strcmp(operation, "delvm") == 0 || strcmp(operation, "replace") == 0)
                 g_assert_cmpint(bed_save(&b, "a", true), ==, 0);
+        if (strcmp(operation, "replace") == 0)
+                fake_advance(b.m, REPLACE_STEPS);
         step = g_strdup_printf("%" G_GUINT64_FORMAT, fake_step(b.m));
         g_assert_true(g_file_set_contents(path, step, -1, NULL));
         faulty_set(FAULT_KILL, nth);
-        if (strcmp(operation, "savevm") == 0)
+        if (strcmp(operation, "savevm") == 0 || strcmp(operation, "replace") == 0)
                 ret = bed_save(&b, "a", true);
         else if (strcmp(operation, "loadvm") == 0)
                 ret = bed_load(&b, "base");
@@ -333,6 +349,27 @@ static void after_savevm(struct bed *b, uint64_t base, uint64_t died_at)
                 g_assert_cmpint(bed_del(b, "a"), ==, 0);
 }
 
+static unsigned remains_count;
+
+/* The old one or the new one, whole.  QEMU's tools see all there is. */
+static void after_replace(struct bed *b, uint64_t base, uint64_t died_at)
+{
+        g_autofree char *list = bed_list(b);
+
+        expect_qemu_agrees(b, list);
+        g_assert_true(list_has(list, "a"));
+        remains_count += strstr(list, "a@") != NULL;
+        g_assert_cmpint(bed_load(b, "a"), ==, 0);
+        if (fake_step(b->m) != died_at)
+                g_assert_cmpuint(fake_step(b->m), ==, died_at - REPLACE_STEPS);
+        g_assert_true(fake_verify(b->m));
+        g_assert_cmpint(bed_load(b, "base"), ==, 0);
+        g_assert_cmpuint(fake_step(b->m), ==, base);
+        g_assert_cmpint(bed_save(b, "a", true), ==, 0);
+        bed_expect_list(b, "a base");
+        g_assert_cmpint(bed_del(b, "a"), ==, 0);
+}
+
 static unsigned torn_count;
 
 static void after_loadvm(struct bed *b, uint64_t base, uint64_t died_at)
@@ -383,6 +420,7 @@ struct death {
 
 static const struct death deaths[] = {
         { "savevm", 1, after_savevm }, { "savevm", 3, after_savevm },
+        { "replace", 1, after_replace }, { "replace", 3, after_replace },
         { "loadvm", 1, after_loadvm }, { "loadvm", 3, after_loadvm },
         { "delvm", 1, after_delvm }, { "delvm", 3, after_delvm },
 };
@@ -401,6 +439,7 @@ static void test_death(gconstpointer data)
                 return;
         }
         torn_count = 0;
+        remains_count = 0;
         bed_open(&b, d->disk_count, BED_RAM_BYTES);
         g_assert_cmpint(bed_save(&b, "base", false), ==, 0);
         base = fake_step(b.m);
@@ -422,6 +461,8 @@ static void test_death(gconstpointer data)
         path = g_build_filename(b.directory, "step", NULL);
         g_unlink(path);
         bed_close(&b);
+        if (d->after == after_replace)
+                g_assert_cmpint(remains_count > 0, ==, d->disk_count > 1);
         if (d->after == after_loadvm)
                 g_assert_cmpuint(torn_count, ==, d->disk_count - 1);
 }
