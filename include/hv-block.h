@@ -175,7 +175,9 @@ enum {
  * The driver borrows fd: the host keeps it open until release() and closes it.
  * Locks (QEMU's byte-range OFD locks) are taken by the driver on the fd's open
  * file description: dup()ed and inherited fds share them, and they go when close()
- * completes or the last such fd is closed.
+ * completes or the last such fd is closed.  The kernel closes a ring's files some time
+ * after it has reported the death of a process that was killed: whoever starts another at
+ * once may meet the locks (-EAGAIN) for some milliseconds, and should try again.
  */
 struct hvb_open_args {
         uint32_t struct_bytes;

@@ -252,9 +252,27 @@ static int drive_await_open(struct drive *drive, struct drive_op *op, int begun,
         return ret;
 }
 
+enum { LOCK_RETRY_MS = 5 };
+
+/* Once.  Everything but the file is as before when it failed. */
+static int drive_try_open(struct drive *drive, const struct hvb_open_args *args,
+                          struct hvb_error *err)
+{
+        struct drive_op *op = drive_op_new(drive);
+        int ret;
+
+        error_clear(err);
+        ret = drive->driver->open(args, drive_op_begin(op), &drive->image, err);
+        ret = drive_await_open(drive, op, ret, err);
+        drive_op_free(op);
+        return ret;
+}
+
 int drive_open(const char *path, const struct drive_options *options, struct drive **ret_drive,
                struct hvb_error *err)
 {
+        gint64 until = g_get_monotonic_time() +
+                       options->lock_timeout_ms * (gint64) G_TIME_SPAN_MILLISECOND;
         bool writable = options->flags & HVB_OPEN_RDWR;
         struct drive *drive = drive_new(options);
         struct hvb_open_args args = {
@@ -265,7 +283,6 @@ int drive_open(const char *path, const struct drive_options *options, struct dri
                 .host = &drive->host,
                 .options = options->options,
         };
-        struct drive_op *op = NULL;
         int ret;
 
         error_clear(err);
@@ -273,10 +290,11 @@ int drive_open(const char *path, const struct drive_options *options, struct dri
         if (ret < 0)
                 goto free_drive;
         args.fd = drive->top.fd;
-        op = drive_op_new(drive);
-        ret = drive->driver->open(&args, drive_op_begin(op), &drive->image, err);
-        ret = drive_await_open(drive, op, ret, err);
-        drive_op_free(op);
+        ret = drive_try_open(drive, &args, err);
+        while (ret == -EAGAIN && g_get_monotonic_time() < until) {
+                g_usleep(LOCK_RETRY_MS * G_TIME_SPAN_MILLISECOND);
+                ret = drive_try_open(drive, &args, err);
+        }
         if (ret < 0)
                 goto free_drive;
         *ret_drive = drive;

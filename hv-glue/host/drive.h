@@ -49,6 +49,8 @@ struct drive_options {
         uint32_t flags;                 /* HVB_OPEN_*; HVB_OPEN_RDWR opens the file so */
         unsigned queue_entries;         /* 0: the driver's default */
         struct drive_cache cache;
+        unsigned lock_timeout_ms;       /* how long to ask again while another process has the
+                                         * image's lock; 0: not at all */
         const char *const *options;     /* the driver's "key=value", NULL-terminated, or NULL */
         const struct policy *policy;    /* NULL: the image may name no file.  Outlives the drive */
         const struct drive_watch *watch;        /* or NULL.  Outlives the drive */

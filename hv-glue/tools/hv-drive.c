@@ -13,6 +13,9 @@
 #include "host/error.h"
 #include "tools/hv-options.h"
 
+/* The default outlasts the locks of an hv that was killed; another one's stand anyway. */
+enum { LOCK_TIMEOUT_MS = 1000, LOCK_TIMEOUT_MAX_MS = 600000 };
+
 /* Sets what value says of a disk.  False: it is none of what expected says. */
 struct drive_key {
         const char *name;
@@ -94,6 +97,16 @@ static bool set_queue_size(struct machine_disk_config *disk, const char *value)
         return (size & (size - 1)) == 0;
 }
 
+static bool set_lock_timeout(struct machine_disk_config *disk, const char *value)
+{
+        guint64 timeout_ms;
+
+        if (!g_ascii_string_to_unsigned(value, 10, 0, LOCK_TIMEOUT_MAX_MS, &timeout_ms, NULL))
+                return false;
+        disk->lock_timeout_ms = (unsigned) timeout_ms;
+        return true;
+}
+
 static bool parse_policy(enum disk_error_policy *place, const char *value)
 {
         static const char *const names[] = {
@@ -141,6 +154,8 @@ static const struct drive_key keys[] = {
           "failed reads: report (default), ignore, stop" },
         { "queue-size", set_queue_size, "a power of 2, from 4 to 1024",
           "descriptors of the queue (256)" },
+        { "lock-timeout", set_lock_timeout, "milliseconds, from 0 to 600000",
+          "milliseconds to wait while another process has the image (1000)" },
         { "aio", set_aio, "io_uring, native or threads",
           "accepted for QEMU's sake: it is io_uring where the kernel has it" },
 };
@@ -202,7 +217,11 @@ static bool is_id_taken(const struct hv_options *options, const char *id)
 
 int hv_drive_add(struct hv_options *options, const char *text, struct hvb_error *err)
 {
-        struct machine_disk_config disk = { .format = "qcow2", .read_error = DISK_ERROR_REPORT };
+        struct machine_disk_config disk = {
+                .format = "qcow2",
+                .read_error = DISK_ERROR_REPORT,
+                .lock_timeout_ms = LOCK_TIMEOUT_MS,
+        };
         g_auto(GStrv) parts = hv_split_commas(text);
 
         for (char **part = parts; *part != NULL; part++) {

@@ -94,6 +94,7 @@ static int open_drive(struct machine_slot *slot, const struct machine_disk_confi
                 .format = config->format,
                 .flags = config->read_only ? 0 : HVB_OPEN_RDWR,
                 .cache = config->cache,
+                .lock_timeout_ms = config->lock_timeout_ms,
                 .options = config->discard_unmap && strcmp(config->format, "qcow2") == 0 ? discard
                         : NULL,
                 .policy = config->policy,

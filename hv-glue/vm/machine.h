@@ -58,6 +58,7 @@ struct machine_disk_config {
         bool read_only;
         unsigned queue_size;            /* virtqueue descriptors, power of 2; 0: 256 */
         struct drive_cache cache;
+        unsigned lock_timeout_ms;       /* as in struct drive_options */
         bool discard_unmap;
         const struct policy *policy;    /* which backing files; NULL: none */
         enum disk_error_policy write_error;

@@ -3,21 +3,26 @@
  *
  * Properties: after a close, and after an open that failed, the process has the file
  * descriptors, threads and locks that it had before, whatever was done in between
- * and with either engine.
+ * and with either engine.  Of a process that was killed nothing is left either, but the
+ * kernel takes its time.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <glib/gstdio.h>
 
 #include "host/drive.h"
 
 enum { DISK_BYTES = 8 << 20, IN_FLIGHT = 32, WRITE_BYTES = 8192, ROUNDS = 20 };
+enum { KILLED_ROUNDS = 20, IMPATIENT_MS = 20, PATIENT_MS = 20000 };
 
 struct life {
         const char *engine;             /* the driver's option */
@@ -62,16 +67,27 @@ static unsigned locks_on(const char *path)
         return count;
 }
 
-static struct drive *life_open(const struct life *life, uint32_t flags, int expected)
+static struct drive *open_within(const struct life *life, uint32_t flags,
+                                 unsigned lock_timeout_ms, int expected)
 {
         g_autofree char *engine = g_strdup_printf("engine=%s", life->engine);
         const char *options[] = { engine, NULL };
-        struct drive_options how = { .format = "qcow2", .flags = flags, .options = options };
+        struct drive_options how = {
+                .format = "qcow2",
+                .flags = flags,
+                .options = options,
+                .lock_timeout_ms = lock_timeout_ms,
+        };
         struct hvb_error err = ERROR_INIT;
         struct drive *drive = NULL;
 
         g_assert_cmpint(drive_open(life->path, &how, &drive, &err), ==, expected);
         return drive;
+}
+
+static struct drive *life_open(const struct life *life, uint32_t flags, int expected)
+{
+        return open_within(life, flags, 0, expected);
 }
 
 static void life_create(const struct life *life)
@@ -183,9 +199,70 @@ static void nothing_is_left(gconstpointer data)
         g_rmdir(directory);
 }
 
+/* Has the image open, a write in flight, and says so. */
+static void G_GNUC_NORETURN hold(const struct life *life, int ready_fd)
+{
+        static char bytes[WRITE_BYTES];
+        struct iovec iov = { bytes, sizeof(bytes) };
+        struct drive *drive = life_open(life, HVB_OPEN_RDWR, 0);
+        struct drive_op *op = drive_op_new(drive);
+
+        drive_op_pwritev(op, 0, &iov, 1, 0);
+        drive_poll(drive, 0);
+        g_assert_cmpint(write(ready_fd, "r", 1), ==, 1);
+        for (;;)
+                pause();
+}
+
+static pid_t start_holder(const struct life *life)
+{
+        int ready[2];
+        char byte;
+        pid_t pid;
+
+        g_assert_cmpint(pipe(ready), ==, 0);
+        pid = fork();
+        g_assert_cmpint(pid, >=, 0);
+        if (pid == 0)
+                hold(life, ready[1]);
+        close(ready[1]);
+        g_assert_cmpint(read(ready[0], &byte, 1), ==, 1);
+        close(ready[0]);
+        return pid;
+}
+
+/* Whoever is patient gets the image of a process as soon as that was killed, and never that of
+ * one that lives. */
+static void killed(gconstpointer data)
+{
+        g_autofree char *directory = g_dir_make_tmp("life-XXXXXX", NULL);
+        g_autofree char *path = g_build_filename(directory, "image.qcow2", NULL);
+        struct life life = { data, path };
+        struct hvb_error err = ERROR_INIT;
+
+        life_create(&life);
+        for (int round = 0; round < KILLED_ROUNDS; round++) {
+                pid_t pid = start_holder(&life);
+                gint64 begin = g_get_monotonic_time();
+
+                g_assert_null(open_within(&life, HVB_OPEN_RDWR, IMPATIENT_MS, -EAGAIN));
+                g_assert_cmpint(g_get_monotonic_time() - begin, >=,
+                                IMPATIENT_MS * G_TIME_SPAN_MILLISECOND);
+                g_assert_cmpint(kill(pid, SIGKILL), ==, 0);
+                g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+                g_assert_cmpint(drive_close(open_within(&life, HVB_OPEN_RDWR, PATIENT_MS, 0),
+                                            &err), ==, 0);
+        }
+        g_unlink(path);
+        g_rmdir(directory);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
+        if (!g_getenv("TEST_ENGINE"))
+                g_test_add_data_func("/life/killed/io_uring", "auto", killed);
+        g_test_add_data_func("/life/killed/threads", "threads", killed);
         if (!g_getenv("TEST_ENGINE"))
                 g_test_add_data_func("/life/io_uring", "auto", nothing_is_left);
         g_test_add_data_func("/life/threads", "threads", nothing_is_left);

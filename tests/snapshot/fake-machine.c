@@ -16,7 +16,7 @@
 
 #include "host/error.h"
 
-enum { WRITES_IN_FLIGHT = 8, ZERO_EVERY = 5, LOCK_PATIENCE_SECONDS = 20 };
+enum { WRITES_IN_FLIGHT = 8, ZERO_EVERY = 5, LOCK_PATIENCE_MS = 20000 };
 
 #define DISK_BYTES (UINT64_C(4) << 20)
 #define BLOCK_COUNT (DISK_BYTES / FAKE_BLOCK_BYTES)
@@ -389,27 +389,12 @@ void machine_set_clock_nsec(struct machine *m, uint64_t nsec)
 
 /* ---- Life --------------------------------------------------------------------------- */
 
-/* The kernel takes a ring down, and with it the locks of its files, some time after it has
- * reported the death of a process. */
-static int open_patiently(const char *path, const struct drive_options *options,
-                          struct drive_thread **ret_thread, struct hvb_error *err)
-{
-        gint64 until = g_get_monotonic_time() + LOCK_PATIENCE_SECONDS * G_TIME_SPAN_SECOND;
-        int ret;
-
-        do {
-                ret = drive_thread_open(path, options, ret_thread, err);
-                if (ret == -EAGAIN)
-                        g_usleep(1000);
-        } while (ret == -EAGAIN && g_get_monotonic_time() < until);
-        return ret;
-}
-
 static void open_disk(struct machine *m, unsigned i, const struct fake_disk_options *how)
 {
         struct drive_options options = {
                 .format = how->format != NULL ? how->format : "qcow2",
                 .flags = how->read_only ? 0 : HVB_OPEN_RDWR,
+                .lock_timeout_ms = LOCK_PATIENCE_MS,
         };
         struct machine_disk *disk = &m->disks[i];
         struct hvb_error err = ERROR_INIT;
@@ -421,7 +406,7 @@ static void open_disk(struct machine *m, unsigned i, const struct fake_disk_opti
                 .format = options.format,
                 .read_only = how->read_only,
         };
-        if (open_patiently(how->path, &options, &disk->thread, &err) < 0)
+        if (drive_thread_open(how->path, &options, &disk->thread, &err) < 0)
                 g_error("%s", err.text);
 }
 
