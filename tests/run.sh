@@ -210,7 +210,8 @@ done <"$RESULTS/selected"
 set +f
 
 # What the proofs counted ("# proof: WHAT: N, ..." in their output), added up.
-for what in "crash states" "planted bugs" "fault points" "disorder seeds" "hostile images"; do
+for what in "crash states" "planted bugs" "fault points" "disorder seeds" "hostile images" \
+            "hostile inputs"; do
         cat "$RESULTS"/proof-*.out 2>/dev/null | sed -n "s/^# proof: \\($what: .*\\)/\\1/p" |
                 awk -f tests/add-figures.awk
 done

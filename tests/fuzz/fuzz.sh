@@ -1,7 +1,9 @@
 #!/bin/sh
 # fuzz.sh - fuzzes one mode for a while, as a test.
 #
-#   fuzz.sh PROGRAM MODE SECONDS    seconds: TEST_SECONDS, where set, counts instead
+#   fuzz.sh PROGRAM MODE SECONDS WHAT
+#                           seconds: TEST_SECONDS, where set, counts instead
+#                           what: is hostile, an "image" or "input"
 #
 # FUZZ_SEED is libFuzzer's seed; without it CI takes the same each time and a soak the clock's.
 # An input that fails is kept in $TMPDIR, and how to replay it is printed.
@@ -9,7 +11,7 @@
 # SPDX-License-Identifier: MIT
 set -u
 
-program=$1 mode=$2 seconds=${TEST_SECONDS:-$3}
+program=$1 mode=$2 seconds=${TEST_SECONDS:-$3} what=$4
 if [ -n "${TEST_SECONDS:-}" ]; then
         seed=${FUZZ_SEED:-$(date +%s)}
 else
@@ -27,7 +29,7 @@ export UBSAN_OPTIONS="print_stacktrace=1"
 mkdir -p "$work/seeds" "$work/corpus"
 if ! "$program" --seeds="$work/seeds" >"$log" 2>&1; then
         sed 's/^/# /' "$log"
-        echo "not ok 1 - $mode: seeds from qemu-img"
+        echo "not ok 1 - $mode: seeds"
         echo "1..1"
         exit 1
 fi
@@ -45,10 +47,10 @@ if [ $crashed != 0 ]; then
         for input in "$work"/crash-* "$work"/timeout-* "$work"/oom-* "$work"/leak-*; do
                 [ ! -f "$input" ] || echo "# replay: $program --mode=$mode $input"
         done
-        echo "not ok 1 - $mode: no image does harm"
+        echo "not ok 1 - $mode: no $what does harm"
 else
-        echo "ok 1 - $mode: no image does harm"
+        echo "ok 1 - $mode: no $what does harm"
 fi
 echo "1..1"
-echo "# proof: hostile images: ${tried:-0}, crashed: $crashed"
+echo "# proof: hostile ${what}s: ${tried:-0}, crashed: $crashed"
 exit $crashed

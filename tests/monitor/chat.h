@@ -30,8 +30,8 @@ struct chat {
 /* bytes: [flags] [piece] input.  Any bytes are some chat. */
 void chat_decode(struct chat *chat, const uint8_t *bytes, size_t count);
 
-/* A machine with one disk, for chat_run. */
-struct machine *chat_machine_new(void);
+/* A machine for chat_run; at most one disk. */
+struct machine *chat_machine_new(unsigned disk_count);
 /* Runs it on monitors of its own; leaves the machine as it was.  Returns what came back,
  * where the client waited for it.  g_free. */
 char *chat_run(struct machine *machine, const struct chat *chat);

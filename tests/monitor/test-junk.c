@@ -160,7 +160,7 @@ int main(int argc, char **argv)
         g_test_add_func("/junk/hmp-leaves-at-each-byte", test_hmp_leaves);
         g_test_add_func("/junk/qmp-leaves-at-each-byte", test_qmp_leaves);
         g_test_add_func("/junk/mutations", test_mutations);
-        machine = chat_machine_new();
+        machine = chat_machine_new(1);
         status = g_test_run();
         fake_machine_free(machine);
         return status;
