@@ -21,12 +21,14 @@ grep HugePages_Total /proc/meminfo
 nproc
 printf '%s,' "$@"
 echo
+/usr/bin/sort --version | grep -o coreutils | head -n 1
 mkdir "out put/sub"
 cp "input file" "out put/sub/copy"
 "$BUILD/hv-glue/hv-img" create -f qcow2 "out put/disk.qcow2" 1M >&2
 exit 7
 EOF2
-emulated --input "input file" --input script --output "out put" --hugepages 20 --cpus 3 \
+busybox_before=$(cksum <"$(command -v busybox)")
+emulated --input "input file" --input script --input sort --output "out put" --hugepages 20 --cpus 3 \
         env BUILD="$(cd "$build" && pwd)" sh script "one two" "it's" >out 2>err
 status=$?
 cat >expected <<END
@@ -35,8 +37,11 @@ $PWD
 HugePages_Total:      20
 3
 one two,it's,
+coreutils
 END
 check "a command has KVM and is told what it was told here" diff expected out
+check "a program that comes in takes an applet's place there, and nothing's here" \
+        [ "$busybox_before" = "$(cksum <"$(command -v busybox)")" ]
 check "its status comes out" [ "$status" = 7 ]
 check "its errors come out, apart" grep Formatting err
 check "its files come out" cmp "input file" "out put/sub/copy"

@@ -153,7 +153,7 @@ fill_root()
         contents "$@" >"$dir/contents"
         xargs -d '\n' sh -c 'find -L "$@" -type f -perm -u+x' - <"$dir/contents" >"$dir/programs"
         libraries <"$dir/programs" >>"$dir/contents"
-        xargs -d '\n' cp -rL --parents -t "$root" <"$dir/contents"
+        xargs -d '\n' cp -rL --remove-destination --parents -t "$root" <"$dir/contents"
         mkdir -p "$root$PWD"
         printf '%s' "$outputs" | while read -r path; do
                 rm -rf "$root$path"
