@@ -180,7 +180,9 @@ static int start(struct hv *hv, struct hvb_error *err)
                 ret = vm_loadvm_unfinished(hv->machine, &tag, err);
         if (ret > 0)
                 return error_set(err, -EUCLEAN, "loadvm of '%s' was interrupted: the disks do not "
-                                 "fit together.  Start with -loadvm '%s' to repeat it", tag, tag);
+                                 "fit together.  Start with -loadvm '%s' to repeat it; or keep "
+                                 "them as they are: hv-img snapshot -d 'loadvm-unfinished:%s' "
+                                 "DISK", tag, tag, tag);
         if (ret == 0 && !hv->options.paused)
                 ret = machine_cont(hv->machine, err);
         return ret;
