@@ -27,7 +27,8 @@ sh $tests/emulated/savevm-linux.sh 60 $hv -m 256M -no-reboot \\
 END
 sh "$tests/emulated/run.sh" --build "$build" --timeout 800 --output out --input disk.qcow2 \
         --input guest.cpio --input scenario --input "$build/emulated/vmlinuz" \
-        --input "$tests/emulated/savevm-linux.sh" sh scenario >points
+        --input "$tests/emulated/savevm-linux.sh" \
+        --input "$tests/emulated/hypervisor.sh" sh scenario >points
 check "the scenario runs to its end" [ $? = 0 ]
 savevm_points points
 check "hv leaves a clean file system" guest_image_is_clean out/disk.qcow2

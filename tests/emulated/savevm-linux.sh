@@ -15,49 +15,7 @@ set -eu
 
 last=$1
 shift
-limit=240                       # seconds for each wait
-dir=$(mktemp -d)
-serial=$dir/serial
-hypervisor=
-
-finish()
-{
-        [ -z "$hypervisor" ] || kill -9 "$hypervisor" 2>/dev/null || true
-        rm -rf "$dir"
-}
-trap finish EXIT
-
-lost()
-{
-        echo "not ok $*"
-        echo "# the end of the monitor and of the serial line:"
-        tail -n 12 "$dir/monitor" "$serial" | sed 's/^/# /'
-        exit 1
-}
-
-# hold WHAT TEST...: prints whether it does.
-hold()
-{
-        what=$1
-        shift
-        "$@" || lost "$what: $*"
-        echo "ok $what"
-}
-
-# Waits for a command to succeed; fails when the hypervisor ends or time is up.
-await()
-{
-        waited=0
-        until "$@"; do
-                if grep -q 'guest: FAILED' "$serial"; then
-                        lost "the guest's own verification"
-                fi
-                kill -0 "$hypervisor" 2>/dev/null || "$@" || lost "the hypervisor goes on: $*"
-                waited=$((waited + 1))
-                [ "$waited" -lt $((limit * 10)) ] || lost "within $limit s: $*"
-                sleep 0.1
-        done
-}
+. "$(dirname "$0")/hypervisor.sh"
 
 # The rounds in whole lines from byte $1 on.  Around a load a line may be that of two
 # moments in parts.
@@ -77,41 +35,6 @@ last_round() { rounds 0 | tail -n 1 | grep . || echo 0; }
 reached() { [ "$(last_round)" -ge "$1" ]; }
 goes_on() { [ "$(rounds_again "$1" "$2" | wc -l)" -gt 5 ]; }
 is_done() { grep -q "guest: done after round $last" "$serial"; }
-position() { wc -c <"$serial"; }
-between() { [ "$1" -gt "$2" ] && [ "$1" -le "$3" ]; }
-
-# The monitor answers commands in order, so the answer to this one ends the previous one.
-answered()
-{
-        [ "$(grep -c 'VM status: running' "$dir/monitor")" -ge "$answers" ]
-}
-
-command()
-{
-        answers=$((answers + 1))
-        printf '%s\ninfo status\n' "$1" >&7
-        await answered
-}
-
-power_on()
-{
-        rm -f "$dir/monitor.in"
-        mkfifo "$dir/monitor.in"
-        : >"$dir/monitor"
-        : >"$serial"
-        answers=0
-        exec 7<>"$dir/monitor.in"
-        "$@" -serial "file:$serial" <"$dir/monitor.in" >"$dir/monitor" 2>&1 7>&- &
-        hypervisor=$!
-}
-
-power_off()
-{
-        echo quit >&7
-        wait "$hypervisor" || lost "the hypervisor ends well: status $?"
-        hypervisor=
-        exec 7>&-
-}
 
 # From byte $1 on the guest, last known to be in round $2, counts from the moment of savevm
 # again, and goes on well.  One line may have been lost at the load, one at the save.
