@@ -30,7 +30,7 @@ fingerprint()
         (cd "$dir/out" && find . -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum
 }
 
-say "6. Embedded: an ext4 file system with this source tree and a 32 MiB file, made a qcow2 image by qemu-img"
+say "6. Embedded: an ext4 file system with this source tree, made a qcow2 image by qemu-img"
 mkdir "$dir/root"
 mkdir "$dir/root/tree"
 cp -r driver include hv-glue tests "$dir/root/tree/"

@@ -28,7 +28,8 @@ cp "input file" "out put/sub/copy"
 exit 7
 EOF2
 busybox_before=$(cksum <"$(command -v busybox)")
-emulated --input "input file" --input script --input sort --output "out put" --hugepages 20 --cpus 3 \
+emulated --input "input file" --input script --input sort --output "out put" \
+        --hugepages 20 --cpus 3 \
         env BUILD="$(cd "$build" && pwd)" sh script "one two" "it's" >out 2>err
 status=$?
 cat >expected <<END
