@@ -23,6 +23,10 @@ says how many times better we are than the peer.
   requests     4 KiB, 64 in flight: reads, writes in place, allocating writes; with
                flushes.  Peers: qemu-img bench, and a plain file through a ring
   sequential   1 MiB, 8 in flight: reads, writes in place.  Peers: the same
+  savevm       1 GiB of RAM in use, all of it random, of 1.25 GiB: savevm and loadvm,
+               the guest stopped throughout.  Ours: hv-glue/snapshot with a machine that
+               has RAM, devices and a disk but no vcpus.  Peer: qemu-system-x86_64 -S, the
+               commands through its monitor
   (all of them when none is named)
 
   --runs N     runs of each side (5)
@@ -50,7 +54,7 @@ say()
 
 # ---- The command line -----------------------------------------------------------
 
-all='snapshots requests sequential'
+all='snapshots requests sequential savevm'
 runs=5 directory= direct=0 check=0 small=0 tsv=0 keep=0 build= wanted=
 while [ $# -gt 0 ]; do
         case $1 in
@@ -66,7 +70,7 @@ while [ $# -gt 0 ]; do
         --tsv) tsv=1 ;;
         --keep) keep=1 ;;
         --help) usage; exit 0 ;;
-        snapshots | requests | sequential) wanted="$wanted $1" ;;
+        snapshots | requests | sequential | savevm) wanted="$wanted $1" ;;
         *) die "no such option or benchmark: $1 (try --help)" ;;
         esac
         shift
@@ -80,11 +84,11 @@ esac
 snapshot_sizes='64G 1T'
 disk_bytes=$((1 << 30)) sparse_bytes=$((1 << 32))
 read_count=400000 write_count=200000 allocate_count=20000 flush_count=8192 stream_count=4096
-room_kib=$((12 << 20))
+room_kib=$((12 << 20)) ram_mib=1024
 if [ $small = 1 ]; then
         snapshot_sizes=64M
         disk_bytes=$((64 << 20)) sparse_bytes=$((64 << 20))
-        read_count=640 write_count=640 allocate_count=640 flush_count=640 stream_count=64
+        read_count=640 write_count=640 allocate_count=640 flush_count=640 stream_count=64 ram_mib=16
         room_kib=$((1 << 20))
 fi
 
@@ -373,6 +377,32 @@ bench_sequential()
                 compare sequential/read-1m $full $stream_count 8 1048576 1048576 0
                 compare sequential/write-1m $full $stream_count 8 1048576 1048576 0 -w
         done
+}
+
+# ---- savevm ---------------------------------------------------------------------
+
+# The peer's RAM comes from a file; ours is filled with as many words that differ.
+bench_savevm()
+{
+        say "savevm of $ram_mib MiB"
+        command -v qemu-system-x86_64 >/dev/null || die "no qemu-system-x86_64 to compare with"
+        head -c $((ram_mib << 20)) /dev/urandom >"$work/ram"
+        run=0
+        while [ $((run += 1)) -le "$runs" ]; do
+                measure "$bin/bench-savevm" "$work/ours" $ram_mib >"$work/said"
+                save=$(awk -F '[\t ]' '$1 == "savevm" && $3 == "s" { print $2 }' "$work/said")
+                load=$(awk -F '[\t ]' '$1 == "loadvm" && $3 == "s" { print $2 }' "$work/said")
+                sample savevm/save ours "$save" s
+                sample savevm/load ours "$load" s
+                qemu-img create -q -f qcow2 "$work/peer" 64M
+                said=$(measure python3 "$root/tests/bench/qemu-savevm.py" "$work/peer" \
+                        "$work/ram" $((ram_mib + ram_mib / 4 + 64)))
+                sample savevm/save peer "${said% *}" s
+                sample savevm/load peer "${said#* }" s
+                rm "$work/ours" "$work/peer"
+        done
+        rm "$work/ram"
+        [ -f "$work/engine" ] || echo "its own ring" >"$work/engine"
 }
 
 # ---- All of it ------------------------------------------------------------------

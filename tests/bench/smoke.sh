@@ -50,4 +50,5 @@ check "requests runs" runs requests requests/read-4k/qemu requests/read-4k/raw \
         requests/allocate-4k-flush-32/raw
 check "sequential runs" runs sequential sequential/read-1m/qemu sequential/read-1m/raw \
         sequential/write-1m/qemu sequential/write-1m/raw
+check "savevm runs" runs savevm savevm/save savevm/load
 done_testing
