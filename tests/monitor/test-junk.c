@@ -14,7 +14,7 @@
 #include "monitor/chat.h"
 
 static gint64 first_seed = 1;
-static gint count = 4000;
+static gint count = 1500;
 static struct machine *machine;
 
 /* ---- Mutations ----------------------------------------------------------------------- */
