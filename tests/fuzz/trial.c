@@ -148,6 +148,18 @@ static void try_read_only(struct trial *t, uint32_t flags)
         simdisk_free(t->disk);
 }
 
+/* Counts of clusters behind the end are no leaks until the file reaches them. */
+static bool is_clean_further_on(const struct trial *t)
+{
+        struct sim_image longer = sim_image_clone(&t->in->image);
+        struct verdict v;
+
+        sim_image_set_length(&longer, t->file_bytes + INPUT_FILE_BYTES_MAX);
+        v = verdict_of(&longer, HVB_OPEN_CHECK);
+        sim_image_clear(&longer);
+        return verdict_is_clean(&v);
+}
+
 static void try_writing(struct trial *t)
 {
         struct verdict before = verdict_of(&t->in->image, HVB_OPEN_CHECK);
@@ -164,7 +176,7 @@ static void try_writing(struct trial *t)
         after = verdict_of(&t->disk->files[0].image, HVB_OPEN_CHECK);
         if (before.has_bitmaps)
                 after.found.leaks = 0;
-        if (verdict_is_clean(&before) && !verdict_is_clean(&after))
+        if (verdict_is_clean(&before) && !verdict_is_clean(&after) && is_clean_further_on(t))
                 trial_fail(t, "a clean image has %" PRIu64 " corruptions and %" PRIu64 " leaks, "
                            "%s", after.found.corruptions, after.found.leaks, after.text);
         simdisk_free(t->disk);
