@@ -25,6 +25,7 @@ struct difference {
 
 static const struct difference differences[] = {
         { WE_REFUSE, "extended L2 entries", "not served yet" },
+        { WE_REFUSE, "encryption (crypt_method", "not served" },
         { WE_REFUSE, "beyond the end of the file",
           "QEMU reads zeros behind the end; a table there is a truncated file" },
         { WE_REFUSE, "beyond the limit 0x", "QEMU reads zeros there too" },
