@@ -231,6 +231,12 @@ static const struct allowed_directory *find_allowed(const struct policy *policy,
                         *ret_relative = g_strdup(resolved + strlen(directory->path));
                         return directory;
                 }
+                /* The directory itself: its path ends with a slash. */
+                if (strlen(resolved) + 1 == strlen(directory->path) &&
+                    g_str_has_prefix(directory->path, resolved)) {
+                        *ret_relative = g_strdup(".");
+                        return directory;
+                }
         }
         error_set(err, -EACCES, "'%s' may not be opened: it is in none of the allowed "
                   "directories", path);
