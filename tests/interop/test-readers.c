@@ -61,9 +61,21 @@ static void take(struct drive *drive, const char *name, bool has_state)
         g_assert_cmpint(drive_snapshot_create(drive, &info, 0, &err), ==, 0);
 }
 
+/* $TEST_ENGINE, or the driver's choice. */
+static char *engine_option(void)
+{
+        const char *wanted = g_getenv("TEST_ENGINE");
+
+        return g_strdup_printf("engine=%s", wanted ? wanted : "auto");
+}
+
 static struct drive *open_drive(const char *path)
 {
-        struct drive_options how = { .format = "qcow2", .flags = HVB_OPEN_RDWR };
+        g_autofree char *engine = engine_option();
+        const char *options[] = { engine, NULL };
+        struct drive_options how = {
+                .format = "qcow2", .flags = HVB_OPEN_RDWR, .options = options,
+        };
         struct hvb_error err = ERROR_INIT;
         struct drive *drive;
 
