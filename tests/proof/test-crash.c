@@ -64,11 +64,16 @@ static const char *const live_sequences[] = {
         "write wide, then goto b at once, then write many, then flush, then create",
 };
 
-enum { PAIRS_EVERY = 16, LIVE_SEEDS = 1 };
+/* Large clusters show little more, and take much longer to look at. */
+enum { PAIRS_EVERY = 16, LIVE_SEEDS = 4, LARGE_BYTES = 65536, LARGE_EVERY = 6 };
 
 static struct explore explore;
 static struct explore_budget budget = {
         .combinations = 65536, .samples = 2000, .second_every = 97, .qemu_every = 1009,
+};
+/* Of the live phases, which have many windows. */
+static const struct explore_budget live_budget = {
+        .combinations = 2048, .samples = 300, .second_every = 197, .qemu_every = 1009,
 };
 static unsigned lost_count;
 static uint64_t live_states;
@@ -141,14 +146,19 @@ static void explore_pairs(const struct world *w, unsigned every, unsigned first,
 }
 
 /* Each seed lets them meet at other moments. */
-static void explore_live(const struct world *w, unsigned seed_count)
+static void explore_live(const struct world *w)
 {
+        bool is_large = w->format->cluster_bytes >= LARGE_BYTES;
+        unsigned step = is_large ? LARGE_EVERY : 1;
+        unsigned seed_count = is_large ? 1 : LIVE_SEEDS;
         uint64_t before = explore.states;
         unsigned i, k;
 
-        for (i = 0; i < G_N_ELEMENTS(live_sequences); i++)
+        explore.budget = live_budget;
+        for (i = 0; i < G_N_ELEMENTS(live_sequences); i += step)
                 for (k = 0; k < seed_count; k++)
                         explore_one(w, live_sequences[i], (uint64_t)first_seed + k);
+        explore.budget = budget;
         live_states += explore.states - before;
 }
 
@@ -169,7 +179,7 @@ static void test_world(gconstpointer data)
                                 explore_one(&w, steps[i].name, (uint64_t)first_seed);
                 for (i = 0; i < G_N_ELEMENTS(sequences); i++)
                         explore_one(&w, sequences[i], (uint64_t)first_seed);
-                explore_live(&w, LIVE_SEEDS);
+                explore_live(&w);
                 explore_pairs(&w, PAIRS_EVERY,
                               (unsigned)((const struct world_format *)data - world_formats),
                               G_MAXINT64);
