@@ -4,7 +4,8 @@
  *      test-crash                              each step once, the sequences below, and
  *                                              of all pairs of steps one in PAIRS_EVERY
  *      test-crash --world W --steps S --seed N one run; S: "write, then flush"
- *      TEST_SECONDS=600 test-crash             all pairs, then random triples, as long
+ *      TEST_SECONDS=600 test-crash             all pairs, then random triples, as long; live
+ *                                              phases at other seeds in between
  *
  * SPDX-License-Identifier: MIT
  */
@@ -146,20 +147,26 @@ static void explore_pairs(const struct world *w, unsigned every, unsigned first,
 }
 
 /* Each seed lets them meet at other moments. */
-static void explore_live(const struct world *w)
+static void explore_live(const struct world *w, unsigned every, uint64_t seed,
+                         unsigned seed_count, gint64 until)
 {
-        bool is_large = w->format->cluster_bytes >= LARGE_BYTES;
-        unsigned step = is_large ? LARGE_EVERY : 1;
-        unsigned seed_count = is_large ? 1 : LIVE_SEEDS;
         uint64_t before = explore.states;
         unsigned i, k;
 
-        explore.budget = live_budget;
-        for (i = 0; i < G_N_ELEMENTS(live_sequences); i += step)
-                for (k = 0; k < seed_count; k++)
-                        explore_one(w, live_sequences[i], (uint64_t)first_seed + k);
-        explore.budget = budget;
+        for (i = 0; i < G_N_ELEMENTS(live_sequences); i += every)
+                for (k = 0; k < seed_count && g_get_monotonic_time() < until; k++)
+                        explore_one(w, live_sequences[i], seed + k);
         live_states += explore.states - before;
+}
+
+static void explore_live_briefly(const struct world *w)
+{
+        bool is_large = w->format->cluster_bytes >= LARGE_BYTES;
+
+        explore.budget = live_budget;
+        explore_live(w, is_large ? LARGE_EVERY : 1, (uint64_t)first_seed,
+                     is_large ? 1 : LIVE_SEEDS, G_MAXINT64);
+        explore.budget = budget;
 }
 
 static void test_world(gconstpointer data)
@@ -179,7 +186,7 @@ static void test_world(gconstpointer data)
                                 explore_one(&w, steps[i].name, (uint64_t)first_seed);
                 for (i = 0; i < G_N_ELEMENTS(sequences); i++)
                         explore_one(&w, sequences[i], (uint64_t)first_seed);
-                explore_live(&w);
+                explore_live_briefly(&w);
                 explore_pairs(&w, PAIRS_EVERY,
                               (unsigned)((const struct world_format *)data - world_formats),
                               G_MAXINT64);
@@ -213,7 +220,8 @@ static void explore_triples(const struct world *w, uint64_t seed, unsigned count
         }
 }
 
-/* Round after round other pairs, and when all had their turn, triples. */
+/* Round after round other pairs, and when all had their turn, triples; between them the live
+ * phases, at a new seed each time. */
 static void test_soak(void)
 {
         gint64 until = g_get_monotonic_time() +
@@ -225,6 +233,7 @@ static void test_soak(void)
         for (round = 0; g_get_monotonic_time() < until; round++)
                 for (i = 0; i < world_format_count; i++) {
                         world_init(&w, &world_formats[i]);
+                        explore_live(&w, 1, (uint64_t)first_seed + LIVE_SEEDS + round, 1, until);
                         if (round < PAIRS_EVERY)
                                 explore_pairs(&w, PAIRS_EVERY, round, until);
                         else
