@@ -84,16 +84,22 @@ static void job_done(void *opaque)
                 hmp_call_end(call);
 }
 
-static void start_job(struct hmp_call *call, enum job_kind kind, const char *tag)
+static void start(struct hmp_call *call, struct job_request *request)
 {
         struct hvb_error err = ERROR_INIT;
-        const struct job_request request = {
-                .kind = kind, .tag = tag, .replace = true, .done = job_done, .opaque = call,
-        };
 
-        call->job = jobs_start(call->monitors->jobs, &request, &err);
+        request->done = job_done;
+        request->opaque = call;
+        call->job = jobs_start(call->monitors->jobs, request, &err);
         if (call->job == NULL)
                 hmp_call_end_error(call, err.text);
+}
+
+static void start_job(struct hmp_call *call, enum job_kind kind, const char *tag)
+{
+        struct job_request request = { .kind = kind, .tag = tag, .replace = true };
+
+        start(call, &request);
 }
 
 static void run_savevm(struct hmp_call *call, char *const *args, char flag)
@@ -102,7 +108,7 @@ static void run_savevm(struct hmp_call *call, char *const *args, char flag)
                 start_job(call, JOB_SAVE, args[0]);
         else if (args[0] != NULL)
                 hmp_call_end_error(call, "-c takes no tag");
-        else if (jobs_cancel_saves(call->monitors->jobs) == 0)
+        else if (jobs_cancel_kind(call->monitors->jobs, JOB_SAVE) == 0)
                 hmp_call_end_error(call, "No snapshot is being saved");
         else
                 hmp_call_end(call);
@@ -118,6 +124,25 @@ static void run_delvm(struct hmp_call *call, char *const *args, char flag)
 {
         (void) flag;
         start_job(call, JOB_DELETE, args[0]);
+}
+
+static void run_snapshot_backup(struct hmp_call *call, char *const *args, char flag)
+{
+        struct job_request request = {
+                .kind = JOB_BACKUP, .disk = args[0], .tag = args[1], .target = args[2],
+                .format = args[3],
+        };
+
+        if (flag == '\0' && args[2] != NULL)
+                start(call, &request);
+        else if (flag == '\0')
+                hmp_call_end_error(call, "device, tag and target are needed");
+        else if (args[0] != NULL)
+                hmp_call_end_error(call, "-c takes no words");
+        else if (jobs_cancel_kind(call->monitors->jobs, JOB_BACKUP) == 0)
+                hmp_call_end_error(call, "No snapshot is being backed up");
+        else
+                hmp_call_end(call);
 }
 
 static void append_running(GString *text, const struct job *job)
@@ -145,6 +170,10 @@ static void append_report(GString *text, const struct job_report *report)
         g_string_append_printf(text, "total time: %.1f ms\n", (double) report->usec / 1e3);
         if (report->kind == JOB_DELETE)
                 return;
+        if (report->kind == JOB_BACKUP) {
+                g_string_append_printf(text, "disk: %s, %s of it written\n", ram, moved);
+                return;
+        }
         g_string_append_printf(text, "downtime: %.1f ms\n",
                                (double) report->progress.pause_nsec / 1e6);
         g_string_append_printf(text, "ram: %s, %s of it %s\n", ram, moved,
@@ -153,16 +182,19 @@ static void append_report(GString *text, const struct job_report *report)
 
 static void run_info_jobs(struct hmp_call *call, char *const *args, char flag)
 {
-        const struct job *running = jobs_running(call->monitors->jobs);
         const struct job_report *last = jobs_last(call->monitors->jobs);
+        const struct job *running;
+        unsigned count = 0;
 
         (void) args;
         (void) flag;
-        if (running != NULL)
+        while ((running = jobs_running(call->monitors->jobs, count)) != NULL) {
                 append_running(call->output, running);
+                count++;
+        }
         if (last != NULL)
                 append_report(call->output, last);
-        if (running == NULL && last == NULL)
+        if (count == 0 && last == NULL)
                 g_string_append(call->output, "No snapshot operation has run\n");
         hmp_call_end(call);
 }
@@ -336,6 +368,9 @@ const struct hmp_command hmp_commands[] = {
         { "savevm", "[-c] [tag]",
           "save a VM snapshot. If no tag is provided, a new snapshot is created "
           "(-c: cancel the one that is being saved)", "c", 0, 1, run_savevm },
+        { "snapshot_backup", "[-c] device tag target [format]",
+          "write a disk's snapshot to a new file, qcow2 or raw, while the guest runs "
+          "(-c: cancel all that are being written)", "c", 0, 4, run_snapshot_backup },
         { "stop|s", "", "stop emulation", NULL, 0, 0, run_stop },
         { "system_reset", "", "reset the system", NULL, 0, 0, run_system_reset },
         { 0 },

@@ -81,7 +81,7 @@ static gboolean show_progress(gpointer data)
 static void end_progress(struct hmp_session *session, const struct job *job)
 {
         double seconds = seconds_since(session->begin_usec);
-        g_autofree char *done = NULL, *speed = NULL, *text = NULL;
+        g_autofree char *done = NULL, *speed = NULL, *stopped = NULL, *text = NULL;
         uint64_t done_bytes, total_bytes;
 
         g_source_remove(session->progress_timer);
@@ -92,8 +92,11 @@ static void end_progress(struct hmp_session *session, const struct job *job)
         job_bytes(job, &done_bytes, &total_bytes);
         done = size_text(done_bytes);
         speed = size_text((uint64_t) ((double) done_bytes / seconds));
-        text = g_strdup_printf("%s in %.1f s (%s/s), guest stopped for %.1f ms\r\n", done,
-                               seconds, speed, (double) job->progress.pause_nsec / 1e6);
+        if (job->progress.pause_nsec > 0)
+                stopped = g_strdup_printf(", guest stopped for %.1f ms",
+                                          (double) job->progress.pause_nsec / 1e6);
+        text = g_strdup_printf("%s in %.1f s (%s/s)%s\r\n", done, seconds, speed,
+                               stopped == NULL ? "" : stopped);
         put(session, text);
 }
 

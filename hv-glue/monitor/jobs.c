@@ -1,5 +1,5 @@
 /*
- * jobs.c - savevm, loadvm and delvm in the background.
+ * jobs.c - savevm, loadvm, delvm and backups in the background.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "host/error.h"
+#include "snapshot/backup.h"
 
 struct jobs {
         struct machine *machine;
@@ -27,6 +28,7 @@ const char *job_kind_name(enum job_kind kind)
                 [JOB_SAVE] = "snapshot-save",
                 [JOB_LOAD] = "snapshot-load",
                 [JOB_DELETE] = "snapshot-delete",
+                [JOB_BACKUP] = "snapshot-backup",
         };
 
         return names[kind];
@@ -68,6 +70,9 @@ static void job_free(gpointer data)
         g_free((char *) job->request.tag);
         g_free((char *) job->request.vmstate_disk);
         g_strfreev((char **) job->request.disks);
+        g_free((char *) job->request.disk);
+        g_free((char *) job->request.target);
+        g_free((char *) job->request.format);
         g_free(job);
 }
 
@@ -107,6 +112,18 @@ static int delete(struct job *job, const struct vm_snapshot_options *options)
         return ret == -ENOENT && job->request.id != NULL ? 0 : ret;
 }
 
+static int back_up(struct job *job)
+{
+        const struct vm_backup_options options = {
+                .disk = job->request.disk,
+                .tag = job->request.tag,
+                .target = job->request.target,
+                .format = job->request.format,
+        };
+
+        return vm_backup(job->jobs->machine, &options, &job->progress, &job->err);
+}
+
 static int call(struct job *job)
 {
         const struct job_request *request = &job->request;
@@ -135,6 +152,8 @@ static int call(struct job *job)
                 return vm_loadvm(machine, &options, &job->progress, &job->err);
         case JOB_DELETE:
                 return delete(job, &options);
+        case JOB_BACKUP:
+                return back_up(job);
         }
         g_assert_not_reached();
 }
@@ -208,12 +227,12 @@ const GPtrArray *jobs_list(const struct jobs *jobs)
         return jobs->listed;
 }
 
-const struct job *jobs_running(const struct jobs *jobs)
+const struct job *jobs_running(const struct jobs *jobs, unsigned index)
 {
         for (GList *item = jobs->live; item != NULL; item = item->next) {
                 const struct job *job = item->data;
 
-                if (job->status == JOB_RUNNING)
+                if (job->status == JOB_RUNNING && index-- == 0)
                         return job;
         }
         return NULL;
@@ -274,11 +293,15 @@ struct job *jobs_start(struct jobs *jobs, const struct job_request *request,
         job->request.tag = g_strdup(request->tag);
         job->request.vmstate_disk = g_strdup(request->vmstate_disk);
         job->request.disks = (const char *const *) g_strdupv((char **) request->disks);
+        job->request.disk = g_strdup(request->disk);
+        job->request.target = g_strdup(request->target);
+        job->request.format = g_strdup(request->format);
         if (job->request.id != NULL)
                 g_ptr_array_insert(jobs->listed, 0, job);
         jobs->live = g_list_append(jobs->live, job);
         set_status(job, JOB_CREATED);
-        tasks_push(jobs->tasks, TASK_LANE_SNAPSHOTS, &job->task);
+        tasks_push(jobs->tasks, request->kind == JOB_BACKUP ? TASK_LANE_BACKUPS
+                                                            : TASK_LANE_SNAPSHOTS, &job->task);
         return job;
 }
 
@@ -325,7 +348,8 @@ int jobs_dismiss(struct jobs *jobs, const char *id, struct hvb_error *err)
         return 0;
 }
 
-static unsigned cancel(struct jobs *jobs, bool saves_only)
+/* Those of the kinds that are bits in kinds. */
+static unsigned cancel(struct jobs *jobs, unsigned kinds)
 {
         GList *next;
         unsigned count = 0;
@@ -334,7 +358,7 @@ static unsigned cancel(struct jobs *jobs, bool saves_only)
                 struct job *job = item->data;
 
                 next = item->next;
-                if (saves_only && job->request.kind != JOB_SAVE)
+                if ((kinds & 1u << job->request.kind) == 0)
                         continue;
                 job_cancel(job);
                 count++;
@@ -342,12 +366,12 @@ static unsigned cancel(struct jobs *jobs, bool saves_only)
         return count;
 }
 
-unsigned jobs_cancel_saves(struct jobs *jobs)
+unsigned jobs_cancel_kind(struct jobs *jobs, enum job_kind kind)
 {
-        return cancel(jobs, true);
+        return cancel(jobs, 1u << kind);
 }
 
 void jobs_cancel_all(struct jobs *jobs)
 {
-        cancel(jobs, false);
+        cancel(jobs, UINT_MAX);
 }

@@ -1,9 +1,9 @@
 /*
- * jobs.h - savevm, loadvm and delvm in the background.
+ * jobs.h - savevm, loadvm, delvm and backups in the background.
  *
- * One runs at a time, the others wait in their order.  A job with an id is QMP's: it
- * is listed, its states are told, and it stays when it has ended until it is
- * dismissed.  One without is HMP's and goes when it has ended.
+ * One runs at a time, the others wait in their order; backups wait only for each other.  A
+ * job with an id is QMP's: it is listed, its states are told, and it stays when it has ended
+ * until it is dismissed.  One without is HMP's and goes when it has ended.
  *
  *   CREATED  -its turn-> RUNNING  -0-> WAITING -> PENDING -> CONCLUDED  -dismiss-> NULL
  *   CREATED/RUNNING  -error or cancelled->  ABORTING -> CONCLUDED
@@ -22,7 +22,7 @@
 
 enum { JOBS_MAX = 1000 };           /* with an id, concluded ones included */
 
-enum job_kind { JOB_SAVE, JOB_LOAD, JOB_DELETE };
+enum job_kind { JOB_SAVE, JOB_LOAD, JOB_DELETE, JOB_BACKUP };
 
 enum job_status {
         JOB_CREATED, JOB_RUNNING, JOB_WAITING, JOB_PENDING, JOB_ABORTING, JOB_CONCLUDED, JOB_NULL,
@@ -36,6 +36,7 @@ struct job_request {
         bool replace;
         const char *vmstate_disk;       /* these two as in struct vm_snapshot_options */
         const char *const *disks;
+        const char *disk, *target, *format;     /* JOB_BACKUP: as in struct vm_backup_options */
         void (*done)(void *opaque);     /* concluded: the last moment of one without id */
         void *opaque;
 };
@@ -72,14 +73,14 @@ struct job *jobs_start(struct jobs *jobs, const struct job_request *request,
                        struct hvb_error *err);
 /* Only those with an id; the newest first. */
 const GPtrArray *jobs_list(const struct jobs *jobs);
-/* The one at work, and what ended last, whoever's they are; or NULL. */
-const struct job *jobs_running(const struct jobs *jobs);
+/* Those at work, in the order of their start, and what ended last, whoever's they are; or NULL. */
+const struct job *jobs_running(const struct jobs *jobs, unsigned index);
 const struct job_report *jobs_last(const struct jobs *jobs);
 /* 0, -ENOENT, or -EBUSY (not in this status), with err, which must not be NULL, filled. */
 int jobs_cancel(struct jobs *jobs, const char *id, struct hvb_error *err);
 int jobs_dismiss(struct jobs *jobs, const char *id, struct hvb_error *err);
-/* All saves, of whomever, that have not ended.  Returns how many. */
-unsigned jobs_cancel_saves(struct jobs *jobs);
+/* All of that kind, of whomever, that have not ended.  Returns how many. */
+unsigned jobs_cancel_kind(struct jobs *jobs, enum job_kind kind);
 void jobs_cancel_all(struct jobs *jobs);
 
 void job_cancel(struct job *job);

@@ -12,10 +12,19 @@
 
 /* ---- Jobs --------------------------------------------------------------------------- */
 
+static void start(struct qmp_call *call, const struct job_request *request)
+{
+        struct hvb_error err = ERROR_INIT;
+
+        if (jobs_start(call->monitors->jobs, request, &err) == NULL)
+                qmp_call_fail(call, err.text);
+        else
+                qmp_call_return(call, NULL);
+}
+
 static void start_job(struct qmp_call *call, enum job_kind kind)
 {
         g_auto(GStrv) disks = qmp_arg_strings(call, "devices");
-        struct hvb_error err = ERROR_INIT;
         const struct job_request request = {
                 .kind = kind,
                 .id = qmp_arg_string(call, "job-id"),
@@ -24,10 +33,7 @@ static void start_job(struct qmp_call *call, enum job_kind kind)
                 .disks = (const char *const *) disks,
         };
 
-        if (jobs_start(call->monitors->jobs, &request, &err) == NULL)
-                qmp_call_fail(call, err.text);
-        else
-                qmp_call_return(call, NULL);
+        start(call, &request);
 }
 
 void qmp_snapshot_save(struct qmp_call *call)
@@ -43,6 +49,20 @@ void qmp_snapshot_load(struct qmp_call *call)
 void qmp_snapshot_delete(struct qmp_call *call)
 {
         start_job(call, JOB_DELETE);
+}
+
+void qmp_snapshot_backup(struct qmp_call *call)
+{
+        const struct job_request request = {
+                .kind = JOB_BACKUP,
+                .id = qmp_arg_string(call, "job-id"),
+                .disk = qmp_arg_string(call, "device"),
+                .tag = qmp_arg_string(call, "tag"),
+                .target = qmp_arg_string(call, "target"),
+                .format = qmp_arg_string(call, "format"),
+        };
+
+        start(call, &request);
 }
 
 static JsonObject *job_info(const struct job *job)

@@ -71,7 +71,7 @@ void hmp_call_end_error(struct hmp_call *call, const char *text);
 /* Output as it goes over the wire: "\r\n", and nothing that a terminal would obey. */
 char *hmp_wire_text(const char *output);
 
-enum { HMP_ARGS_MAX = 2 };
+enum { HMP_ARGS_MAX = 4 };
 
 struct hmp_command {
         const char *name;               /* "cont|c" */
@@ -118,7 +118,7 @@ struct qmp_param {
         bool optional;
 };
 
-enum { QMP_PARAMS_MAX = 4 };
+enum { QMP_PARAMS_MAX = 5 };
 
 struct qmp_command {
         const char *name;
@@ -154,6 +154,7 @@ JsonObject *qmp_snapshot_info(const struct hvb_snapshot_info *info);
 
 void qmp_query_block(struct qmp_call *call);
 void qmp_query_named_block_nodes(struct qmp_call *call);
+void qmp_snapshot_backup(struct qmp_call *call);
 void qmp_snapshot_save(struct qmp_call *call);
 void qmp_snapshot_load(struct qmp_call *call);
 void qmp_snapshot_delete(struct qmp_call *call);

@@ -15,6 +15,7 @@
 enum task_lane {
         TASK_LANE_MACHINE,              /* stop, cont, reset: never behind a snapshot */
         TASK_LANE_SNAPSHOTS,
+        TASK_LANE_BACKUPS,
         TASK_LANE_COUNT,
 };
 

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <glib/gstdio.h>
 
+#include "snapshot/backup.h"
+
 enum { JOB_BYTES = 1000 << 20, CLOCK_NSEC = 1500000000 };
 
 /* ---- The script --------------------------------------------------------------------- */
@@ -205,6 +207,17 @@ int vm_delvm(struct machine *m, const struct vm_snapshot_options *options, struc
              struct hvb_error *err)
 {
         return do_job(m, "delvm", options, job, err);
+}
+
+int vm_backup(struct machine *m, const struct vm_backup_options *options, struct vm_job *job,
+              struct hvb_error *err)
+{
+        g_autofree char *name = g_strdup_printf("backup of %s to %s (%s):", options->disk,
+                                                options->target, options->format == NULL
+                                                ? "none" : options->format);
+        const struct vm_snapshot_options all = { .tag = options->tag };
+
+        return do_job(m, name, &all, job, err);
 }
 
 GPtrArray *vm_snapshots(struct machine *m, struct hvb_error *err)

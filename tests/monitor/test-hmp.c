@@ -329,6 +329,24 @@ static void test_info_jobs_running(struct bed *bed, gconstpointer unused)
         client_free(other);
 }
 
+static void test_backup(struct bed *bed, gconstpointer unused)
+{
+        struct client *client = hmp_client_new(bed);
+
+        (void) unused;
+        ask_expect(client, "snapshot_backup virtio0 a",
+                   "Error: device, tag and target are needed\r\n");
+        ask_expect(client, "snapshot_backup -c", "Error: No snapshot is being backed up\r\n");
+        ask_expect(client, "snapshot_backup -c virtio0", "Error: -c takes no words\r\n");
+        ask_expect(client, "snapshot_backup virtio0 a /tmp/b", "");
+        ask_expect(client, "snapshot_backup virtio0 \"a b\" /tmp/b raw", "");
+        expect_log(bed, "backup of virtio0 to /tmp/b (none): a vmstate=any disks=all\n"
+                   "backup of virtio0 to /tmp/b (raw): a b vmstate=any disks=all\n");
+        expect_jobs(client, "Last: snapshot-backup, completed\r\ntotal time: T ms\r\n"
+                    "disk: 0.977 GiB, 0 B of it written\r\n");
+        client_free(client);
+}
+
 static bool is_log_complete(void *opaque)
 {
         struct bed *bed = opaque;
@@ -531,6 +549,7 @@ int main(int argc, char **argv)
                 { "/hmp/cancel-by-another", test_cancel_by_another },
                 { "/hmp/info-jobs", test_info_jobs },
                 { "/hmp/info-jobs-running", test_info_jobs_running },
+                { "/hmp/backup", test_backup },
                 { "/hmp/stop-during-job", test_stop_during_job },
                 { "/hmp/hang-up-in-job", test_hang_up_in_job },
                 { "/hmp/half-closed", test_half_closed },

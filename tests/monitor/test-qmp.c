@@ -398,6 +398,39 @@ static void test_jobs_queue(struct bed *bed, gconstpointer unused)
         client_free(client);
 }
 
+/* Beside a snapshot operation, not behind it. */
+static void test_backup(struct bed *bed, gconstpointer unused)
+{
+        static const char backup[] = "{\"execute\": \"snapshot-backup\", \"arguments\": "
+                "{\"job-id\": \"b\", \"device\": \"virtio0\", \"tag\": \"t\", "
+                "\"target\": \"/tmp/b\", \"format\": \"raw\"}}";
+        struct client *client = qmp_client_new(bed->qmp_path);
+        struct client *person = hmp_client_new(bed);
+        g_autofree char *jobs = NULL;
+
+        (void) unused;
+        fake_hold(bed->machine, true, false);
+        send_text(client, SAVE("a", "u"));
+        expect_status(client, "a", "created");
+        expect_status(client, "a", "running");
+        send_text(client, backup);
+        expect_status(client, "b", "created");
+        expect_status(client, "b", "running");
+        bed_wait_held(bed, 2);
+        jobs = hmp_ask(person, "info jobs");
+        g_assert_cmpstr(jobs, ==, "Running: snapshot-save, 25.0% of 0.977 GiB\r\n"
+                        "Running: snapshot-backup, 25.0% of 0.977 GiB\r\n");
+        send_text(client, JOB("cancel", "b"));
+        expect_status(client, "b", "aborting");
+        expect_status(client, "b", "concluded");
+        fake_release(bed->machine);
+        expect_status(client, "a", "waiting");
+        expect_status(client, "a", "pending");
+        expect_status(client, "a", "concluded");
+        client_free(person);
+        client_free(client);
+}
+
 /* The job lives on without who asked for it, and is there for the next. */
 static void test_hang_up_in_job(struct bed *bed, gconstpointer unused)
 {
@@ -544,6 +577,7 @@ int main(int argc, char **argv)
                 { "/qmp/job", test_job },
                 { "/qmp/job-fails", test_job_fails },
                 { "/qmp/jobs-queue", test_jobs_queue },
+                { "/qmp/backup", test_backup },
                 { "/qmp/hang-up-in-job", test_hang_up_in_job },
                 { "/qmp/hang-up-in-call", test_hang_up_in_call },
                 { "/qmp/ended-in-calls", test_ended_in_calls },
