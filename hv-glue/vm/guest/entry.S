@@ -16,10 +16,29 @@ guest_entry:
         jmp     1b
 
         .text
+/*
+ * Sleeps until an interrupt.  Called with interrupts off; they are on when it returns.
+ *
+ * STI keeps interrupts off for one more instruction, so that none comes before HLT, which would
+ * then sleep for ever.  But a virtual processor may forget that at an exit in between, as those
+ * of KVM in QEMU's emulator do: so one that comes there has its handler return behind HLT.
+ */
+        .globl  interrupt_sleep
+interrupt_sleep:
+        sti
+sleep_begins:
+        hlt
+        ret
+
 /* The disk's interrupt: the C part acknowledges it. */
         .globl  interrupt_disk
 interrupt_disk:
         push    %rax
+        lea     sleep_begins(%rip), %rax
+        cmp     %rax, 8(%rsp)
+        jne     1f
+        incq    8(%rsp)                 /* HLT is one byte */
+1:
         push    %rcx
         push    %rdx
         push    %rsi

@@ -207,6 +207,7 @@ static unsigned disk_irq;
 
 void interrupt_disk(void);
 void interrupt_other(void);
+void interrupt_sleep(void);
 
 static void set_gate(unsigned vector, void (*handler)(void))
 {
@@ -268,10 +269,9 @@ void disk_interrupted(void)
 
 void interrupt_wait(void)
 {
-        /* STI takes effect after the next instruction: none is missed before HLT. */
         __asm__ volatile("cli" : : : "memory");
         if (!interrupted)
-                __asm__ volatile("sti; hlt" : : : "memory");
+                interrupt_sleep();
         else
                 __asm__ volatile("sti" : : : "memory");
         interrupted = false;
