@@ -34,6 +34,7 @@ void grace_leave(struct image *img, unsigned generation)
         g_assert(img->grace.in_flight[generation] > 0);
         if (--img->grace.in_flight[generation] == 0)
                 waitq_wake_all(&img->grace.drained);
+        waitq_wake_all(&img->grace.left);
         if (is_idle(img))
                 img->grace.late_writes = false;
 }

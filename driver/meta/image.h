@@ -75,6 +75,7 @@ struct grace {
         unsigned in_flight[2];
         bool late_writes;               /* some may land in a cluster zeroed in place meanwhile */
         struct waitq drained;
+        struct waitq left;              /* wait for any I/O to end */
 };
 
 /* A guest range being remapped; in the frame of whoever does it. */

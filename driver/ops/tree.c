@@ -34,7 +34,7 @@
 
 /* Worked on between two turns of the others: a table while the guest is busy, else as many as have
  * so many bytes. */
-enum { TURN_BYTES = 64 << 10, TURN_EMPTY_SLOTS = 1024 };
+enum { TURN_BYTES = 64 << 10, TURN_EMPTY_SLOTS = 1024, BURST_USEC = 2000 };
 
 /* Slots [0, slots) of l1, or from the last to the first. */
 struct tree_plan {
@@ -77,8 +77,10 @@ struct tree_walk {
         uint64_t l2_offset;             /* of it */
         uint64_t counted_before;        /* references, when the slot began */
         uint64_t turn_bytes;            /* worked on since the others had a turn */
-        int64_t spent_usec;             /* ... and the time that took */
-        int64_t rest_until;
+        int64_t spent_usec;             /* ... and the time that took before the last resume */
+        int64_t resumed_usec;
+        int64_t next_usec;              /* when the next turn may begin while the guest is busy */
+        struct waiter rest;
         bool yielded;
         uint64_t tag;
         int why;
@@ -104,6 +106,7 @@ static int walk_begin(struct tree_walk *s, struct image *img)
         s->done = 0;
         s->turn_bytes = 0;
         s->spent_usec = 0;
+        s->next_usec = 0;
         return s->ahead && s->spare ? 0 : -ENOMEM;
 }
 
@@ -203,17 +206,10 @@ out:
 
 /* ---- one slot ---- */
 
-static int64_t now_usec(const struct image *img)
-{
-        return img->loop->inline_work ? 0 : g_get_monotonic_time();
-}
-
+/* The verdict outlives waits. */
 static int table_step(struct tree_walk *s, struct image *img, struct tree_tally *tally)
 {
-        int64_t begin = now_usec(img);
-
         s->why = tree_table_step(&s->table, tally, img);
-        s->spent_usec += now_usec(img) - begin;
         return s->why;
 }
 
@@ -329,28 +325,37 @@ out:
 
 /* ---- turns ---- */
 
+static int64_t now_usec(const struct image *img)
+{
+        return img->loop->inline_work ? 0 : g_get_monotonic_time();
+}
+
 static bool guest_is_busy(const struct image *img)
 {
-        return img->writes.inside + img->grace.in_flight[0] + img->grace.in_flight[1] > 0;
+        return img->grace.in_flight[0] + img->grace.in_flight[1] > 0;
 }
 
 static bool turn_is_over(struct tree_walk *s, const struct image *img)
 {
         unsigned share = img->walk_share;
+        int64_t now = now_usec(img);
 
         s->turn_bytes += s->bytes ? image_geometry(img)->cluster_bytes : 0;
         if (s->done % TURN_EMPTY_SLOTS != 0 && s->turn_bytes < TURN_BYTES &&
             (!s->bytes || !guest_is_busy(img)))
                 return false;
-        s->rest_until = now_usec(img) + s->spent_usec * (100 - share) / share;
+        /* On the average over BURST_USEC: a rest ends with an I/O of the guest's, late perhaps. */
+        s->spent_usec += now - s->resumed_usec;
+        s->next_usec = MAX(s->next_usec, now - BURST_USEC) + s->spent_usec * 100 / share;
         s->turn_bytes = 0;
         s->spent_usec = 0;
+        s->resumed_usec = now;
         return true;
 }
 
 static bool must_rest(const struct tree_walk *s, const struct image *img)
 {
-        return guest_is_busy(img) && now_usec(img) < s->rest_until;
+        return guest_is_busy(img) && now_usec(img) < s->next_usec;
 }
 
 /* ---- the walk ---- */
@@ -372,9 +377,9 @@ static int walk(struct tree_walk *s, struct image *img)
                         CO_TRY(s, close, meta_commit_counts(&s->commit, img));
                 if (!turn_is_over(s, img))
                         continue;
-                do {
-                        CO_AWAIT(s, task_yield(&s->yielded));
-                } while (must_rest(s, img));
+                CO_AWAIT(s, task_yield(&s->yielded));
+                while (must_rest(s, img))
+                        CO_TRY(s, close, waitq_wait(&img->grace.left, &s->rest));
         }
 close:
         CO_AWAIT(s, table_reads_close(&s->reads));
@@ -390,12 +395,17 @@ close:
 /* A walk in memory of its own, which *w keeps for another one. */
 static int run(struct tree_walk **w, struct image *img, struct tree_plan plan)
 {
+        int ret;
+
         if (!*w)
                 *w = g_try_new0(struct tree_walk, 1);
         if (!*w)
                 return -ENOMEM;
         (*w)->plan = plan;
-        return walk(*w, img);
+        (*w)->resumed_usec = now_usec(img);
+        ret = walk(*w, img);
+        (*w)->spent_usec += now_usec(img) - (*w)->resumed_usec;
+        return ret;
 }
 
 static void end_run(struct tree_walk **w)
