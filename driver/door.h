@@ -26,6 +26,7 @@
 #include "ops/snapshot-list.h"
 #include "ops/snapshot-load-tmp.h"
 #include "ops/snapshot-load-vmstate.h"
+#include "ops/snapshot-phases.h"
 #include "ops/snapshot-pin.h"
 #include "ops/vmstate.h"
 
@@ -119,6 +120,8 @@ struct request {
                 struct resize resize;
                 struct check check;
                 struct snapshot_create snapshot_create;
+                struct snapshot_prepare snapshot_prepare;
+                struct snapshot_phase snapshot_phase;
                 struct snapshot_goto snapshot_goto;
                 struct snapshot_delete snapshot_delete;
                 struct snapshot_load_tmp snapshot_load_tmp;
@@ -171,5 +174,17 @@ void driver_snapshot_block_status(struct hvb_queue *queue, struct hvb_request *r
                                   struct hvb_block_status *ret_status);
 /* With the image: those that were not closed. */
 void snapshots_release(struct hvb_image *image);
+
+/* ---- snapshots phase by phase (door-phases.c): members of hvb_driver ---- */
+
+void driver_snapshot_prepare(struct hvb_image *image, struct hvb_request *request,
+                             const struct hvb_snapshot_info *info, uint32_t flags,
+                             struct hvb_error *err);
+void driver_snapshot_switch(struct hvb_image *image, struct hvb_request *request,
+                            struct hvb_error *err);
+void driver_snapshot_publish(struct hvb_image *image, struct hvb_request *request,
+                             struct hvb_snapshot_info *info, struct hvb_error *err);
+void driver_snapshot_abort(struct hvb_image *image, struct hvb_request *request,
+                           struct hvb_error *err);
 
 #endif

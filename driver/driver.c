@@ -571,6 +571,10 @@ static const struct hvb_driver driver = {
         .snapshot_close = driver_snapshot_close,
         .snapshot_preadv = driver_snapshot_preadv,
         .snapshot_block_status = driver_snapshot_block_status,
+        .snapshot_prepare = driver_snapshot_prepare,
+        .snapshot_switch = driver_snapshot_switch,
+        .snapshot_publish = driver_snapshot_publish,
+        .snapshot_abort = driver_snapshot_abort,
 };
 
 __attribute__((visibility("default")))

@@ -416,11 +416,12 @@ struct hvb_driver {
                                   const char *id, const char *name, struct hvb_error *err);
         /*
          * VM state, offsets from its own start.  save writes the state that the next
-         * snapshot_create takes; load reads that of the snapshot last gone to or loaded
-         * (snapshot_load_tmp, snapshot_load_vmstate), or what was just saved.  Once that
-         * snapshot is deleted load gives -ESTALE, until another is gone to, loaded or created.
+         * snapshot_create or snapshot_publish takes (-EBUSY while that runs); load reads that of
+         * the snapshot last gone to or loaded (snapshot_load_tmp, snapshot_load_vmstate), or what
+         * was just saved.  Once that snapshot is deleted load gives -ESTALE, until another is gone
+         * to, loaded or created.
          * Reading past the end gives zeros.  Saving no bytes at offset 0 gives up what was
-         * saved so far.
+         * saved so far (-EBUSY while a snapshot is prepared).
          * Keep many requests in flight, of whole clusters; holes are read without I/O.
          */
         void (*save_vmstate)(struct hvb_image *image, struct hvb_request *request, uint64_t offset,
@@ -464,7 +465,8 @@ struct hvb_driver {
          *
          * Deleting or replacing the snapshot does not wait: it leaves the list at once, what is
          * open goes on reading it, and its space is freed by the last close.  A version 3 image
-         * is marked dirty until then, so that a crash leaks nothing for good.  The image's
+         * is marked dirty until then, so that a crash leaks nothing for good (while a snapshot is
+         * prepared the space is freed at the end of that).  The image's
          * close() frees what is still open; after inactivate() reading gives -EINPROGRESS, and
          * -ESTALE once the image is active again.
          */
@@ -491,6 +493,43 @@ struct hvb_driver {
                                       struct hvb_snapshot *snapshot, uint64_t offset,
                                       uint64_t length_bytes, uint32_t flags,
                                       struct hvb_block_status *ret_status);
+
+        /*
+         * snapshot_create in three steps, for a host that wants several disks to be switched at
+         * one moment, or that goes on saving VM state behind it.  One at a time: -EBUSY.  Between
+         * prepare and the end, which is publish or abort, the guest goes on, snapshots are read,
+         * and VM state is saved; but whatever else moves counts waits: snapshot_create, goto and
+         * delete, truncate, check.  detach and attach may come between; close and inactivate
+         * abort.
+         *
+         * prepare does what grows with the disk.  info: the name is judged as by snapshot_create,
+         * with these flags, and not settled; vm_state_bytes if known.  On failure, that is also
+         * after cancel(), all is as before, and the saved VM state given up as by snapshot_create.
+         */
+        void (*snapshot_prepare)(struct hvb_image *image, struct hvb_request *request,
+                                 const struct hvb_snapshot_info *info, uint32_t flags,
+                                 struct hvb_error *err);
+        /*
+         * The snapshot is the disk at one moment before this completes: what was completed before
+         * the call is in it, what is started after completion is not.  No I/O of its own, it waits
+         * for writes in flight.  On failure it is prepared as before.
+         */
+        void (*snapshot_switch)(struct hvb_image *image, struct hvb_request *request,
+                                struct hvb_error *err);
+        /*
+         * The snapshot gets into the list, durably: with name, date, clock and icount of info, and
+         * the VM state saved until now.  id_str and disk_bytes are filled in.  A failure is an
+         * abort: nothing is prepared any more.  -EINVAL without effect: none was switched.
+         */
+        void (*snapshot_publish)(struct hvb_image *image, struct hvb_request *request,
+                                 struct hvb_snapshot_info *info, struct hvb_error *err);
+        /*
+         * Takes back prepare, switched or not: all is as before, the saved VM state is given up.
+         * A prepare still in flight is cancelled, and completes before.  Nothing is prepared
+         * afterwards.  -EINVAL: there was nothing to take back.  -EIO: the image is poisoned.
+         */
+        void (*snapshot_abort)(struct hvb_image *image, struct hvb_request *request,
+                               struct hvb_error *err);
 };
 
 /*

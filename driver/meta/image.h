@@ -94,6 +94,7 @@ struct image;
 struct background;
 struct commit;
 struct pin;
+struct prepared;
 
 struct image {
         struct loop *loop;
@@ -121,6 +122,7 @@ struct image {
         bool loaded_is_gone;            /* ... because it was deleted */
         bool vmstate_pending;           /* vmstate holds a state for the next snapshot_create */
         bool vmstate_taken;             /* ... which has taken it, but is not published yet */
+        struct gate saves;              /* inside: who writes to vmstate */
         bool shows_snapshot;            /* snapshot_load_tmp: active is a snapshot's L1 */
 
         struct slice_cache l2;
@@ -131,6 +133,10 @@ struct image {
 
         struct gate writes;
         struct co_lock control;         /* one operation that moves counts or the root */
+        struct prepared *prepared;      /* owned; holds control between two requests, see
+                                         * ops/snapshot-phases.h.  NULL: nothing does */
+        struct co_lock phase_lock;      /* one request that goes on with it */
+        struct co_lock list_lock;       /* who is in the list of snapshots stays there */
         struct background *background;  /* counts down, holding control; NULL: nothing does */
         struct waitq background_ended;
         uint32_t walked_slots;          /* of the active L1: what these reference has the counts of

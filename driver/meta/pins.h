@@ -11,7 +11,7 @@
  *
  * Invariants:
  *  1. What a LISTED or UNLINKED pin maps is counted, and never changes: reads need no lock.
- *  2. Holders come only while img->control is held; they may go at any time.
+ *  2. Holders come only while img->list_lock is held; they may go at any time.
  *  3. An UNLINKED pin is one of the image's dirty_holders: a crash leaks its tree, which the
  *     next open repairs.
  *

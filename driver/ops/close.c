@@ -1,9 +1,10 @@
 /*
  * close.c - leaving an image, for good or to another process.
  *
- * Order on disk: everything is committed (counts included), a VM state that no snapshot took is
- * counted down, and so is what deleted snapshots still hold, then the dirty bit goes.  A crash
- * before that leaves what a crash always leaves.  A poisoned image is left as it is, and the
+ * A snapshot operation between its phases is aborted.  Order on disk: everything is committed
+ * (counts included), a VM state that no snapshot took is counted down, and so is what deleted
+ * snapshots still hold, then the dirty bit goes.  A crash before that leaves what a crash always
+ * leaves.  A poisoned image is left as it is, and the
  * page cache is asked to forget it: it may show what never reached the disk.
  *
  * SPDX-License-Identifier: MIT
@@ -22,6 +23,7 @@
 
 struct image_store {
         struct waiter control;
+        struct waiter list_lock;
         struct waiter gate;
         struct commit_settle settle;
         struct dirty_change dirty;
@@ -33,12 +35,14 @@ struct image_store {
 static int store(struct image_close *s, struct image *img)
 {
         CO_BEGIN(s);
+        CO_UNDO(s, prepared_end(&s->prepared, img));
         CO_UNDO(s, background_wait(&s->background, img));
         s->store = g_try_new0(struct image_store, 1);
         if (!s->store)
                 CO_FAIL(s, out, -ENOMEM);
         CO_TRY(s, free_store, co_lock_acquire(&img->control, &s->store->control));
-        CO_TRY(s, unlock, gate_close(&img->writes, &s->store->gate));
+        CO_TRY(s, unlock, co_lock_acquire(&img->list_lock, &s->store->list_lock));
+        CO_TRY(s, unlock_list, gate_close(&img->writes, &s->store->gate));
         if (!img->writable)
                 goto open_gate;
         if (img->state == IMAGE_POISONED)
@@ -52,6 +56,8 @@ static int store(struct image_close *s, struct image *img)
         }
 open_gate:
         gate_open(&img->writes);
+unlock_list:
+        co_lock_release(&img->list_lock);
 unlock:
         co_lock_release(&img->control);
 free_store:
@@ -65,6 +71,7 @@ static void forget_tables(struct image *img)
 {
         uint32_t i;
 
+        prepared_forget(img);
         commit_free(img->commit);
         img->commit = NULL;
         l1_clear(&img->active);

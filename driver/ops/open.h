@@ -10,6 +10,7 @@
 #include "meta/refs.h"
 #include "meta/snapshots.h"
 #include "ops/check.h"
+#include "ops/snapshot-phases.h"
 
 /* What the "key=value" strings of hvb_open_args say. */
 struct open_options {
@@ -57,6 +58,7 @@ int image_open(struct image_open *s, struct image *img, const struct open_option
 
 struct image_close {
         struct co co;
+        struct prepared_end prepared;
         struct waiter background;
         struct image_store *store;      /* owned while it runs */
 };

@@ -1,44 +1,17 @@
 /*
- * snapshot-create.h - taking an internal snapshot.
+ * snapshot-create.h - taking an internal snapshot, at once.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef OPS_SNAPSHOT_CREATE_H
 #define OPS_SNAPSHOT_CREATE_H
 
-#include "meta/snapshots.h"
-#include "ops/motion.h"
-#include "ops/orphans.h"
-#include "ops/tree.h"
-#include "ops/vmstate.h"
+#include "ops/taking.h"
 
 struct snapshot_create {
         struct co co;
-        struct { struct co co; } take;
-        struct { struct co co; } prepare;
-        struct { struct co co; } switch_over;
-        struct { struct co co; } publish;
-        struct { struct co co; } give_up;
         struct waiter control;
-        struct waiter gate;
-        struct motion motion;
-        struct l1_io io;
-        struct clusters_alloc alloc;
-        struct commit_wait commit;
-        struct tree_count count;
-        struct tree_drop drop;
-        struct snapshot_unlink unlink;
-        struct vmstate_trim trim;
-        struct snapshots_publish publication;
-        struct l1_table l1;             /* the snapshot's, in memory */
-        struct l1_table old_l1;         /* of the snapshot that is replaced */
-        struct pin *old_pin;            /* held: that snapshot, if somebody reads it */
-        struct l1_table state;          /* a VM state that is given up */
-        struct snapshot *list;          /* the new one */
-        uint32_t list_count;
-        uint32_t disk_slots;            /* active L1 entries that the snapshot takes */
-        int replaced;                   /* index in the list, or -1 */
-        bool gate_held;
+        struct taking taking;
 };
 
 /*

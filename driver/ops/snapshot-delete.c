@@ -71,11 +71,13 @@ int snapshot_delete(struct snapshot_delete *s, struct image *img, const char *id
         CO_TRY(s, forget, l1_read(&s->io, img, target(s, img)->l1_offset,
                                   target(s, img)->l1_entries, &s->l1));
         CO_TRY(s, forget, motion_begin(&s->motion, img));
+        CO_TRY(s, end, co_lock_acquire(&img->list_lock, &s->list_lock));
         s->pin = pin_take_listed(img, target(s, img));
         if (PLANTED(DELETE_COUNTS_FIRST))
                 CO_UNDO(s, tree_drop(&s->unlink.drop, img, &s->l1));
         CO_TRY(s, put, snapshots_publish(&s->publish, img, s->list, s->list_count,
                                          &nothing_else));
+        co_lock_release(&img->list_lock);
         s->list = NULL;
         if (s->pin)
                 vmstate_lose_loaded(img, s->pin);
@@ -84,10 +86,12 @@ int snapshot_delete(struct snapshot_delete *s, struct image *img, const char *id
         s->pin = NULL;
         CO_UNDO(s, meta_commit_counts(&s->commit, img));
         CO_UNDO(s, tree_refresh_copied(&s->refresh, img));
+        goto end;
 put:
         if (s->pin)
                 pin_put(img, s->pin);
-        s->pin = NULL;
+        co_lock_release(&img->list_lock);
+end:
         CO_UNDO(s, motion_end(&s->motion, img));
 forget:
         snapshots_free_list(s->list, s->list_count);

@@ -13,6 +13,7 @@
 struct snapshot_delete {
         struct co co;
         struct waiter waiter;
+        struct waiter list_lock;
         struct motion motion;
         struct l1_io io;
         struct snapshots_publish publish;

@@ -1,7 +1,7 @@
 /*
  * snapshot-pin.c - see snapshot-pin.h.
  *
- * A pin is taken under img->control, so nobody deletes the snapshot while its L1 is read.
+ * A pin is taken under img->list_lock, so nobody deletes the snapshot while its L1 is read.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -9,6 +9,7 @@
 
 #include "disk/error.h"
 #include "ops/snapshot-list.h"
+#include "ops/snapshot-phases.h"
 #include "ops/snapshot-pin.h"
 
 static const struct snapshot *target(const struct snapshot_pin *s, const struct image *img)
@@ -41,7 +42,7 @@ int snapshot_pin(struct snapshot_pin *s, struct image *img, const char *id, cons
         image_assert(img);
 
         CO_BEGIN(s);
-        CO_TRY(s, done, co_lock_acquire(&img->control, &s->waiter));
+        CO_TRY(s, done, co_lock_acquire(&img->list_lock, &s->waiter));
         CO_TRY(s, unlock, find(s, img, id, name, err));
         CO_TRY(s, unlock, l1_read(&s->io, img, target(s, img)->l1_offset,
                                   target(s, img)->l1_entries, &s->l1));
@@ -51,7 +52,7 @@ int snapshot_pin(struct snapshot_pin *s, struct image *img, const char *id, cons
 clear:
         l1_clear(&s->l1);
 unlock:
-        co_lock_release(&img->control);
+        co_lock_release(&img->list_lock);
 done:
         if (s->co.err)
                 error_set(err, s->co.err, "could not read snapshot '%.255s' of %s: %s",
@@ -64,7 +65,7 @@ int snapshot_unpin(struct snapshot_unpin *s, struct image *img, struct pin *pin,
 {
         CO_BEGIN(s);
         pin_put(img, pin);
-        if (!pins_orphan(img, false))
+        if (!pins_orphan(img, false) || prepared_drops_orphans(img))
                 goto out;
         CO_TRY(s, out, co_shielded(co_lock_acquire(&img->control, &s->waiter)));
         CO_TRY(s, unlock, co_shielded(motion_begin(&s->motion, img)));

@@ -3,8 +3,8 @@
  *
  *   being saved    img->vmstate, in memory only.  Its clusters are counted and written like
  *                  those of the disk; a crash leaks them, vmstate_drop gives them back
- *   taken          snapshot_create has linked the L2 tables into the snapshot's L1 behind
- *                  those of the disk; nothing more is saved until it has ended, and
+ *   taken          a snapshot being published has linked the L2 tables into its L1 behind
+ *                  those of the disk; nothing more is saved until that has ended, and
  *                  img->vmstate is empty again
  *   loaded         img->loaded has that end of a snapshot's L1.  The active L1 never maps
  *                  VM state
@@ -78,6 +78,8 @@ void vmstate_forget_saved(struct image *img)
 static int forget_saved(struct save_vmstate *s, struct image *img)
 {
         CO_BEGIN(&s->forget);
+        if (img->prepared)
+                CO_FAIL(&s->forget, out, -EBUSY);
         CO_TRY(&s->forget, out, co_lock_acquire(&img->control, &s->waiter));
         CO_TRY(&s->forget, unlock, exclusive_begin(&s->exclusive, img));
         CO_TRY(&s->forget, end, vmstate_drop(&s->drop, img));
@@ -98,7 +100,8 @@ int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
                 CO_TRY(s, out, forget_saved(s, img));
                 goto out;
         }
-        CO_TRY(s, out, gate_enter(&img->writes, &s->waiter));
+        CO_TRY(s, out, gate_enter(&img->saves, &s->saves));
+        CO_TRY(s, leave_saves, gate_enter(&img->writes, &s->waiter));
         if (img->vmstate_taken)
                 CO_FAIL(s, leave, -EBUSY);
         CO_AWAIT(s, write_inside(&s->write, img, &img->vmstate, offset, length_bytes, iov,
@@ -108,6 +111,8 @@ int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
                 img->vmstate_pending = true;
 leave:
         gate_leave(&img->writes);
+leave_saves:
+        gate_leave(&img->saves);
 out:
         CO_END(s);
 }

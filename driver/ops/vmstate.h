@@ -40,6 +40,7 @@ int vmstate_trim(struct vmstate_trim *s, struct image *img);
 
 struct save_vmstate {
         struct co co;
+        struct waiter saves;
         struct waiter waiter;
         struct write_inside write;
         struct { struct co co; } forget;
@@ -48,9 +49,10 @@ struct save_vmstate {
 };
 
 /*
- * Coroutine: writes to the state that the next snapshot_create takes.  No bytes at offset 0: what
- * was saved so far is given up.  -EFBIG: no L1 maps the disk and so much state.  -EBUSY: a snapshot
- * that is not published yet has taken it.
+ * Coroutine: writes to the state that the next snapshot takes.  No bytes at offset 0: what
+ * was saved so far is given up; -EBUSY while a snapshot is prepared, whose abort does that.
+ * -EFBIG: no L1 maps the disk and so much state.  -EBUSY: a snapshot that is being published has
+ * taken it.
  */
 int save_vmstate(struct save_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);

@@ -12,6 +12,7 @@
 #include "ops/snapshot-list.h"
 #include "ops/snapshot-load-tmp.h"
 #include "ops/snapshot-load-vmstate.h"
+#include "ops/snapshot-phases.h"
 #include "ops/vmstate.h"
 #include "unit/data-bed.h"
 
@@ -25,6 +26,8 @@ struct snapshot_task {
         struct iovec iov;
         union {
                 struct snapshot_create create;
+                struct snapshot_prepare prepare;
+                struct snapshot_phase phase;
                 struct snapshot_goto go;
                 struct snapshot_delete delete;
                 struct snapshot_load_tmp load_tmp;
@@ -59,6 +62,35 @@ static inline int bed_create_step(struct bed_task *base)
         struct snapshot_task *t = (struct snapshot_task *)base;
 
         return snapshot_create(&t->u.create, base->bed->img, t->info, t->flags, &base->bed->err);
+}
+
+static inline int bed_prepare_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_prepare(&t->u.prepare, base->bed->img, t->info, t->flags,
+                                &base->bed->err);
+}
+
+static inline int bed_switch_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_switch(&t->u.phase, base->bed->img, &base->bed->err);
+}
+
+static inline int bed_publish_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_publish(&t->u.phase, base->bed->img, t->info, &base->bed->err);
+}
+
+static inline int bed_abort_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_abort(&t->u.phase, base->bed->img, &base->bed->err);
 }
 
 static inline int bed_goto_step(struct bed_task *base)
@@ -106,8 +138,9 @@ static inline int bed_load_step(struct bed_task *base)
 }
 
 /* With a VM state of so many bytes, as the host claims. */
-static inline int bed_create(struct bed *b, const char *name, uint64_t vm_state_bytes,
-                             uint32_t flags, struct hvb_snapshot_info *ret_info)
+static inline int bed_described(struct bed *b, int (*step)(struct bed_task *t), const char *name,
+                                uint64_t vm_state_bytes, uint32_t flags,
+                                struct hvb_snapshot_info *ret_info)
 {
         struct hvb_snapshot_info info = {
                 .struct_bytes = sizeof(info),
@@ -118,7 +151,7 @@ static inline int bed_create(struct bed *b, const char *name, uint64_t vm_state_
                 .icount = UINT64_MAX,
         };
         struct snapshot_task t = {
-                .base.step = bed_create_step,
+                .base.step = step,
                 .info = ret_info ? ret_info : &info,
                 .flags = flags,
         };
@@ -129,12 +162,38 @@ static inline int bed_create(struct bed *b, const char *name, uint64_t vm_state_
         return snapshot_run(b, &t);
 }
 
+static inline int bed_create(struct bed *b, const char *name, uint64_t vm_state_bytes,
+                             uint32_t flags, struct hvb_snapshot_info *ret_info)
+{
+        return bed_described(b, bed_create_step, name, vm_state_bytes, flags, ret_info);
+}
+
+static inline int bed_prepare(struct bed *b, const char *name, uint32_t flags)
+{
+        return bed_described(b, bed_prepare_step, name, 0, flags, NULL);
+}
+
+static inline int bed_publish(struct bed *b, const char *name, uint64_t vm_state_bytes)
+{
+        return bed_described(b, bed_publish_step, name, vm_state_bytes, 0, NULL);
+}
+
 static inline int bed_named(struct bed *b, int (*step)(struct bed_task *t), const char *id,
                             const char *name)
 {
         struct snapshot_task t = { .base.step = step, .id = id, .name = name };
 
         return snapshot_run(b, &t);
+}
+
+static inline int bed_switch(struct bed *b)
+{
+        return bed_named(b, bed_switch_step, NULL, NULL);
+}
+
+static inline int bed_abort(struct bed *b)
+{
+        return bed_named(b, bed_abort_step, NULL, NULL);
 }
 
 static inline int bed_goto(struct bed *b, const char *name)

@@ -151,7 +151,7 @@ static const struct fact layout[] = {
         FIELD(hvb_check_result, compressed_clusters, 80),
         FIELD(hvb_check_result, report, 88),
         FIELD(hvb_check_result, opaque, 96),
-        SIZE(hvb_driver, 352),
+        SIZE(hvb_driver, 384),
         FIELD(hvb_driver, struct_bytes, 0),
         FIELD(hvb_driver, abi_version, 4),
         FIELD(hvb_driver, format_name, 8),
@@ -197,6 +197,10 @@ static const struct fact layout[] = {
         FIELD(hvb_driver, snapshot_close, 328),
         FIELD(hvb_driver, snapshot_preadv, 336),
         FIELD(hvb_driver, snapshot_block_status, 344),
+        FIELD(hvb_driver, snapshot_prepare, 352),
+        FIELD(hvb_driver, snapshot_switch, 360),
+        FIELD(hvb_driver, snapshot_publish, 368),
+        FIELD(hvb_driver, snapshot_abort, 376),
 #endif
 };
 

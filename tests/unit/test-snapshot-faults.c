@@ -246,6 +246,50 @@ static int create_c(struct bed *b)
         return bed_create(b, "c", STATE_BYTES, 0, NULL);
 }
 
+/* As far as the switch; a failure of that leaves it prepared. */
+static int switch_to_c(struct bed *b)
+{
+        int ret;
+
+        save_some(b);
+        ret = bed_prepare(b, "c", 0);
+        if (ret < 0)
+                return ret;
+        ret = bed_switch(b);
+        if (ret < 0)
+                bed_abort(b);
+        return ret;
+}
+
+static int phases_c(struct bed *b)
+{
+        int ret = switch_to_c(b);
+
+        if (ret < 0)
+                return ret;
+        save_some(b);
+        return bed_publish(b, "c", STATE_BYTES);
+}
+
+static int abort_prepared(struct bed *b)
+{
+        int ret;
+
+        save_some(b);
+        ret = bed_prepare(b, "c", 0);
+        return ret < 0 ? ret : bed_abort(b);
+}
+
+static int abort_switched(struct bed *b)
+{
+        int ret = switch_to_c(b);
+
+        if (ret < 0)
+                return ret;
+        save_some(b);
+        return bed_abort(b);
+}
+
 static int replace_a(struct bed *b)
 {
         return bed_create(b, "a", 0, HVB_SNAPSHOT_REPLACE, NULL);
@@ -277,6 +321,9 @@ static int give_up(struct bed *b)
 
 static const struct plan plans[] = {
         { "create", create_c, "a b c ", false, true },
+        { "phases", phases_c, "a b c ", false, true },
+        { "abort prepared", abort_prepared, "a b ", false, true },
+        { "abort switched", abort_switched, "a b ", false, true },
         { "replace", replace_a, "b a ", false, false },
         { "duplicate", duplicate_a, "a b a ", false, false },
         { "goto", goto_a, "a b ", true, false },

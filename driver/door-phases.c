@@ -1,0 +1,75 @@
+/*
+ * door-phases.c - members that take a snapshot phase by phase.
+ *
+ * What is prepared is the image's, not a request's (ops/snapshot-phases.h).
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "door.h"
+
+static int step_prepare(struct request *r)
+{
+        return snapshot_prepare(&r->frame.snapshot_prepare, r->image->top, r->out, r->flags,
+                                r->err);
+}
+
+static int step_switch(struct request *r)
+{
+        return snapshot_switch(&r->frame.snapshot_phase, r->image->top, r->err);
+}
+
+static int step_publish(struct request *r)
+{
+        return snapshot_publish(&r->frame.snapshot_phase, r->image->top, r->out, r->err);
+}
+
+static int step_abort(struct request *r)
+{
+        return snapshot_abort(&r->frame.snapshot_phase, r->image->top, r->err);
+}
+
+static const struct operation op_prepare = {
+        "snapshot prepare", step_prepare, sizeof(struct snapshot_prepare), false, true };
+static const struct operation op_switch = {
+        "snapshot switch", step_switch, sizeof(struct snapshot_phase), false, true };
+static const struct operation op_publish = {
+        "snapshot publish", step_publish, sizeof(struct snapshot_phase), false, true };
+static const struct operation op_abort = {
+        "snapshot abort", step_abort, sizeof(struct snapshot_phase), false, true };
+
+static void start(struct hvb_image *image, struct hvb_request *request,
+                  const struct operation *op, const void *info, uint32_t flags,
+                  struct hvb_error *err)
+{
+        struct request *r = request_begin(image, request, op);
+
+        r->err = err;
+        r->out = (void *)info;
+        r->flags = flags;
+        request_start_task(r);
+}
+
+void driver_snapshot_prepare(struct hvb_image *image, struct hvb_request *request,
+                             const struct hvb_snapshot_info *info, uint32_t flags,
+                             struct hvb_error *err)
+{
+        start(image, request, &op_prepare, info, flags, err);
+}
+
+void driver_snapshot_switch(struct hvb_image *image, struct hvb_request *request,
+                            struct hvb_error *err)
+{
+        start(image, request, &op_switch, NULL, 0, err);
+}
+
+void driver_snapshot_publish(struct hvb_image *image, struct hvb_request *request,
+                             struct hvb_snapshot_info *info, struct hvb_error *err)
+{
+        start(image, request, &op_publish, info, 0, err);
+}
+
+void driver_snapshot_abort(struct hvb_image *image, struct hvb_request *request,
+                           struct hvb_error *err)
+{
+        start(image, request, &op_abort, NULL, 0, err);
+}
