@@ -1,5 +1,5 @@
 /*
- * drive-op.h - what drive.c, drive-op.c and drive-snapshot.c share about requests.
+ * drive-op.h - what the files of drive.h share about requests.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -37,6 +37,7 @@ struct letter {
         /* ... or a control operation. */
         const struct drive_control *control;
         struct drive_op *op;            /* while it runs */
+        bool is_cancelled;
         int result;
         bool answered;                  /* under the lock */
 };
@@ -116,6 +117,17 @@ static void report_progress(const struct letter *letter)
                                   letter->op->request->progress_total);
 }
 
+static void look_for_cancel(struct drive_thread *t, struct letter *letter)
+{
+        const struct drive_control *control = letter->control;
+
+        if (letter->is_cancelled || control->is_cancelled == NULL ||
+            !control->is_cancelled(control->opaque))
+                return;
+        letter->is_cancelled = true;
+        drive_driver(t->drive)->cancel(drive_queue(t->drive), letter->op->request);
+}
+
 /* The thread itself answers, after the poll: the drive is then done with the request. */
 static void control_start(struct drive_thread *t, struct letter *letter)
 {
@@ -147,6 +159,7 @@ static void answer_finished(struct drive_thread *t)
                 next = link->next;
                 if (op->busy) {
                         report_progress(letter);
+                        look_for_cancel(t, letter);
                         continue;
                 }
                 g_queue_unlink(&t->running, link);

@@ -46,13 +46,15 @@ int drive_thread_call(struct drive_thread *thread, int (*call)(struct drive *dri
 /*
  * A control operation from another thread.  start is called on the drive's thread with
  * a request to hand to the driver's asynchronous member; run returns the request's
- * result once it completed.  The thread goes on serving meanwhile.  progress (may be
- * NULL) is called on the drive's thread now and then.
+ * result once it completed.  The thread goes on serving meanwhile.  progress and is_cancelled
+ * (each may be NULL) are called on the drive's thread now and then; once is_cancelled has said so
+ * the request is asked to end early.
  */
 struct drive_control {
         void (*start)(struct drive *drive, struct hvb_request *request, void *opaque);
         void *opaque;
         void (*progress)(void *opaque, uint64_t done, uint64_t total);
+        bool (*is_cancelled)(void *opaque);
 };
 int drive_thread_run(struct drive_thread *thread, const struct drive_control *control);
 

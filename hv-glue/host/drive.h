@@ -172,6 +172,16 @@ int drive_snapshot_goto(struct drive *drive, const char *id, const char *name,
                         struct hvb_error *err);
 int drive_snapshot_delete(struct drive *drive, const char *id, const char *name,
                           struct hvb_error *err);
+/*
+ * snapshot_create in its phases: see hvb_driver.snapshot_prepare.  VM state is saved by
+ * drive_save_vmstate until publish.  -ENOTSUP: the driver cannot.
+ */
+int drive_snapshot_prepare(struct drive *drive, const struct hvb_snapshot_info *info,
+                           uint32_t flags, struct hvb_error *err);
+int drive_snapshot_switch(struct drive *drive, struct hvb_error *err);
+int drive_snapshot_publish(struct drive *drive, struct hvb_snapshot_info *info,
+                           struct hvb_error *err);
+int drive_snapshot_abort(struct drive *drive, struct hvb_error *err);
 int drive_snapshot_load_tmp(struct drive *drive, const char *id, const char *name,
                             struct hvb_error *err);
 /* load_vmstate reads that snapshot's state from now on, the disk stays.  -ENOTSUP: the driver

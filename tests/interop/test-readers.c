@@ -266,11 +266,65 @@ static void test_left_open(void)
         image_remove(path);
 }
 
+/* ---- beside a snapshot that is being taken ---- */
+
+static void expect_extracted(const char *path, const char *name, const uint8_t *bytes)
+{
+        g_autofree char *raw = g_strconcat(path, ".raw", NULL);
+        g_autofree char *convert = g_strdup_printf("convert -f qcow2 -O raw -l snapshot.name=%s",
+                                                   name);
+        g_autofree uint8_t *expected = NULL;
+        size_t expected_bytes;
+
+        g_free(qemu_img(convert, path, raw));
+        expected = image_read(raw, &expected_bytes);
+        g_assert_cmpmem(bytes, DISK_BYTES, expected, expected_bytes);
+        g_remove(raw);
+}
+
+/* Opened, read and closed between the phases: also one that was deleted before them. */
+static void test_between_phases(void)
+{
+        struct hvb_snapshot_info info = { .name = "c", .icount = UINT64_MAX };
+        g_autofree uint8_t *bytes = g_malloc(DISK_BYTES);
+        g_autofree uint8_t *disk = g_malloc(DISK_BYTES);
+        struct hvb_error err = ERROR_INIT;
+        struct iovec iov = { bytes, DISK_BYTES };
+        struct hvb_snapshot *a, *b;
+        struct drive *drive;
+        char *path;
+
+        if (qemu_img_missing())
+                return;
+        path = new_image();
+        drive = open_drive(path);
+        b = open_snapshot(drive, "b");
+        g_assert_cmpint(drive_snapshot_delete(drive, NULL, "b", &err), ==, 0);
+        g_assert_cmpint(drive_snapshot_prepare(drive, &info, 0, &err), ==, 0);
+        a = open_snapshot(drive, "a");
+        overwrite(drive, 6);
+        g_assert_cmpint(drive_pread(drive, 0, disk, DISK_BYTES), ==, 0);
+        g_assert_cmpint(drive_snapshot_close(drive, b, &err), ==, 0);
+        g_assert_cmpint(drive_snapshot_switch(drive, &err), ==, 0);
+        overwrite(drive, 7);
+        g_assert_cmpint(drive_snapshot_preadv(drive, a, 0, &iov, 1, 0), ==, 0);
+        g_assert_cmpint(drive_snapshot_close(drive, a, &err), ==, 0);
+        g_assert_cmpint(drive_snapshot_publish(drive, &info, &err), ==, 0);
+        g_assert_cmpstr(info.id_str, ==, "2");
+        g_assert_cmpint(drive_snapshot_abort(drive, &err), ==, -EINVAL);
+        g_assert_cmpint(drive_close(drive, NULL), ==, 0);
+        g_free(qemu_img("check -q", path, ""));
+        expect_extracted(path, "a", bytes);
+        expect_extracted(path, "c", disk);
+        image_remove(path);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/readers/backup", test_backup);
         g_test_add_func("/readers/refusals", test_refusals);
         g_test_add_func("/readers/left-open", test_left_open);
+        g_test_add_func("/readers/between-phases", test_between_phases);
         return g_test_run();
 }

@@ -224,6 +224,68 @@ static void test_run(struct bed *bed, gconstpointer unused)
         g_test_message("%u writes beside 30 snapshots", (unsigned) before);
 }
 
+/* ---- A snapshot in phases ---------------------------------------------------------------- */
+
+static void start_prepare(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct snapshot_job *job = opaque;
+
+        drive_driver(drive)->snapshot_prepare(drive_image(drive), request, &job->info, 0,
+                                              &job->err);
+}
+
+static void start_switch(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct snapshot_job *job = opaque;
+
+        drive_driver(drive)->snapshot_switch(drive_image(drive), request, &job->err);
+}
+
+static void start_publish(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct snapshot_job *job = opaque;
+
+        drive_driver(drive)->snapshot_publish(drive_image(drive), request, &job->info, &job->err);
+}
+
+static bool is_cancelled(void *opaque)
+{
+        (void) opaque;
+        return true;
+}
+
+static int run_phase(struct bed *bed, struct snapshot_job *job,
+                     void (*start)(struct drive *drive, struct hvb_request *request, void *opaque))
+{
+        const struct drive_control control = { .start = start, .opaque = job };
+
+        return drive_thread_run(bed->thread, &control);
+}
+
+/* What waits for the end of a prepared snapshot can be called off. */
+static void test_phases(struct bed *bed, gconstpointer unused)
+{
+        struct snapshot_job job = {
+                .info = { .struct_bytes = sizeof(job.info), .name = "a" },
+                .err = ERROR_INIT,
+        };
+        struct snapshot_job other = {
+                .info = { .struct_bytes = sizeof(other.info), .name = "b" },
+                .err = ERROR_INIT,
+        };
+        const struct drive_control cancelled = {
+                .start = start_snapshot, .opaque = &other, .is_cancelled = is_cancelled,
+        };
+
+        (void) unused;
+        g_assert_cmpint(run_phase(bed, &job, start_prepare), ==, 0);
+        g_assert_cmpint(drive_thread_run(bed->thread, &cancelled), ==, -ECANCELED);
+        g_assert_cmpint(run_phase(bed, &job, start_switch), ==, 0);
+        g_assert_cmpint(run_phase(bed, &job, start_publish), ==, 0);
+        g_assert_cmpstr(job.info.id_str, ==, "1");
+        g_assert_cmpint(drive_thread_call(bed->thread, call_count_snapshots, NULL), ==, 1);
+}
+
 static void test_run_fails(struct bed *bed, gconstpointer unused)
 {
         struct snapshot_job job;
@@ -242,6 +304,7 @@ int main(int argc, char **argv)
         ADD("open-fails", test_open_fails);
         ADD("watch", test_watch);
         ADD("run", test_run);
+        ADD("phases", test_phases);
         ADD("run-fails", test_run_fails);
 #undef ADD
         return g_test_run();
