@@ -116,6 +116,8 @@ void request_start_task(struct request *r)
         memset(&r->frame, 0, r->op->frame_bytes);
         r->has_task = true;
         task_start(&r->task, &r->image->loop, r->op->name, task_step, task_done);
+        r->task.progress_done = &r->host.progress_done;
+        r->task.progress_total = &r->host.progress_total;
 }
 
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,

@@ -68,8 +68,8 @@ struct hvb_request {
         int32_t result;                 /* valid in complete(): 0 or negative errno */
         void (*complete)(struct hvb_request *request);  /* required */
         void *opaque;                   /* the host's */
-        /* Long control operations count here; total 0 means unknown.  Unit: bytes
-         * of metadata or data, as the operation sees fit; for a percentage only. */
+        /* Snapshot operations that walk all tables count here; total 0 means unknown.  In
+         * units as the operation sees fit; for a percentage only. */
         uint64_t progress_done;
         uint64_t progress_total;
 };

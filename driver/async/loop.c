@@ -150,6 +150,8 @@ void task_start(struct task *task, struct loop *loop, const char *name,
         task->done = done;
         task->cancelled = false;
         task->shield_count = 0;
+        task->progress_done = NULL;
+        task->progress_total = NULL;
         task->trace_count = 0;
         task->live = (GList) { .data = task };
         g_queue_push_tail_link(&loop->tasks, &task->live);
@@ -177,6 +179,22 @@ struct task *task_current(void)
 {
         g_assert(current != NULL);
         return current;
+}
+
+void task_expect(uint64_t steps)
+{
+        struct task *task = task_current();
+
+        if (task->progress_total)
+                *task->progress_total += steps;
+}
+
+void task_advance(uint64_t steps)
+{
+        struct task *task = task_current();
+
+        if (task->progress_done)
+                *task->progress_done = MIN(*task->progress_done + steps, *task->progress_total);
 }
 
 int task_yield(bool *yielded)

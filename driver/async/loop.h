@@ -45,6 +45,8 @@ struct task {
         void (*done)(struct task *task, int result);    /* may reuse or free the task */
         bool cancelled;
         unsigned shield_count;                  /* > 0: inside an undo, see task_is_cancelled */
+        uint64_t *progress_done;                /* the owner's, set after task_start, or NULL */
+        uint64_t *progress_total;
         unsigned trace_count;
         struct task_place trace[TASK_TRACE_DEPTH];      /* innermost first */
 };
@@ -99,6 +101,11 @@ bool task_is_cancelled(const struct task *task);
 
 /* The task whose step is running; aborts when there is none. */
 struct task *task_current(void);
+
+/* How far the running task is: what it still has to do, and what it has done.  In any unit, all of
+ * it in the same; what is done beyond what was expected does not count. */
+void task_expect(uint64_t steps);
+void task_advance(uint64_t steps);
 
 /* Leaf: lets everything else that is ready, and the engine, have a turn.  *yielded is false at
  * first, and again afterwards. */

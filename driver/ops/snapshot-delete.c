@@ -70,6 +70,7 @@ int snapshot_delete(struct snapshot_delete *s, struct image *img, const char *id
         CO_TRY(s, unlock, make_list(s, img));
         CO_TRY(s, forget, l1_read(&s->io, img, target(s, img)->l1_offset,
                                   target(s, img)->l1_entries, &s->l1));
+        task_expect(s->l1.count + (uint64_t)img->active.count);
         CO_TRY(s, forget, motion_begin(&s->motion, img));
         CO_TRY(s, end, co_lock_acquire(&img->list_lock, &s->list_lock));
         s->pin = pin_take_listed(img, target(s, img));

@@ -212,6 +212,7 @@ int snapshot_goto(struct snapshot_goto *s, struct image *img, const char *id, co
         CO_TRY(s, forget, make_background(s));
         CO_TRY(s, forget, l1_read(&s->io, img, target(s, img)->l1_offset,
                                   target(s, img)->l1_entries, &s->snapshot_l1));
+        task_expect(fresh_slots(s, img));
         CO_TRY(s, forget, motion_begin(&s->motion, img));
         CO_TRY(s, end, prepare(s, img, err));
         CO_TRY(s, end, switch_over(s, img));

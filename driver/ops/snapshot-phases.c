@@ -49,6 +49,7 @@ int snapshot_prepare(struct snapshot_prepare *s, struct image *img,
         CO_TRY(s, end, co_lock_acquire(&img->phase_lock, &s->phase));
         CO_TRY(s, unlock, co_lock_acquire(&img->control, &s->control));
         img->prepared->has_control = true;
+        task_expect(img->active.count);
         CO_TRY(s, orphans, taking_prepare(&img->prepared->taking, img, info, flags, err));
         img->prepared->preparer = NULL;
         goto unlock;
@@ -102,6 +103,7 @@ int snapshot_publish(struct snapshot_phase *s, struct image *img, struct hvb_sna
         CO_BEGIN(s);
         CO_TRY(s, done, co_shielded(co_lock_acquire(&img->phase_lock, &s->phase)));
         CO_TRY(s, unlock, require(img, true, err));
+        task_expect(img->prepared->taking.l1.count + (uint64_t)img->vmstate.count);
         CO_TRY(s, end, taking_publish(&img->prepared->taking, img, info, err));
 end:
         CO_UNDO(s, orphans_drop(&img->prepared->orphans, img, false));

@@ -373,6 +373,7 @@ static int walk(struct tree_walk *s, struct image *img)
                 CO_TRY(s, close, read_ahead(s, img));
                 CO_TRY(s, close, visit_slot(s, img));
                 s->done++;
+                task_advance(1);
                 if (commit_kick_walk(img))
                         CO_TRY(s, close, meta_commit_counts(&s->commit, img));
                 if (!turn_is_over(s, img))

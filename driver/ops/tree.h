@@ -5,7 +5,8 @@
  * that nobody changes (a snapshot's, one that was unlinked), and the active one, an L2
  * table at a time, whose whole guest range is locked meanwhile.  Tables are seen as
  * memory has them; flags change in memory, and reach the file with a commit, behind
- * the counts that they rely on.  The caller holds img->control.
+ * the counts that they rely on.  The caller holds img->control.  Each L1 entry is a step of the
+ * running task's progress; what is to be expected the caller says.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -25,6 +25,8 @@ struct bed {
         int fd;
         struct hvb_error err;
         unsigned cancel_after;          /* polls, then a snapshot operation is cancelled; 0: not */
+        uint64_t progress_done;         /* of the last snapshot operation */
+        uint64_t progress_total;
 };
 
 /* Runs until *flag. */

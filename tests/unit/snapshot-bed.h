@@ -52,6 +52,9 @@ static inline int snapshot_run(struct bed *b, struct snapshot_task *t)
         b->err = (struct hvb_error){ .struct_bytes = sizeof(b->err) };
         t->base.bed = b;
         task_start(&t->base.task, &b->loop, "snapshot", bed_task_step, bed_task_done);
+        b->progress_done = b->progress_total = 0;
+        t->base.task.progress_done = &b->progress_done;
+        t->base.task.progress_total = &b->progress_total;
         snapshot_poll(b, t);
         g_assert_cmpint(t->base.result, ==, t->base.result < 0 ? b->err.code ?: t->base.result : 0);
         return t->base.result;

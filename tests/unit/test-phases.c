@@ -209,6 +209,40 @@ static void test_others(void)
         scene_end(&s);
 }
 
+static void expect_progress(const struct scene *s)
+{
+        g_assert_cmpuint(s->bed.progress_total, >, 0);
+        g_assert_cmpuint(s->bed.progress_done, ==, s->bed.progress_total);
+}
+
+/* What walks all tables has done all that it said it would; the switch has nothing to do. */
+static void test_progress(void)
+{
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, "cluster_size=512", DISK_BYTES);
+        scene_write(&s, 30);
+        g_assert_cmpint(bed_prepare(&s.bed, "a", 0), ==, 0);
+        expect_progress(&s);
+        g_assert_cmpuint(s.bed.progress_total, ==, s.bed.img->active.count);
+        save_part(&s, 0, STATE_BYTES);
+        scene_switch(&s, "a");
+        g_assert_cmpuint(s.bed.progress_total, ==, 0);
+        g_assert_cmpint(bed_publish(&s.bed, "a", STATE_BYTES), ==, 0);
+        expect_progress(&s);
+        scene_write(&s, 10);
+        scene_create(&s, "b");
+        expect_progress(&s);
+        scene_goto(&s, "a");
+        expect_progress(&s);
+        scene_delete(&s, "a");
+        expect_progress(&s);
+        scene_verify(&s);
+        scene_end(&s);
+}
+
 /* ---- what is refused ---- */
 
 static void test_order(void)
@@ -334,6 +368,7 @@ int main(int argc, char **argv)
                 add_with("abort-preparing", formats[i], test_abort_preparing);
         }
         g_test_add_func("/phases/others", test_others);
+        g_test_add_func("/phases/progress", test_progress);
         g_test_add_func("/phases/order", test_order);
         g_test_add_func("/phases/name", test_name);
         g_test_add_func("/phases/narrow", test_narrow);
