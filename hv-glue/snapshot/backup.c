@@ -34,6 +34,7 @@ struct slot {
         struct drive_op *op;
         struct iovec iov;
         void *buffer;
+        bool has_result;                /* of a write that nobody has asked about yet */
 };
 
 struct backup {
@@ -165,11 +166,14 @@ static int read_piece(struct backup *b, const struct slot *slot, uint64_t offset
         return ret < 0 ? fail(b, "read", ret, &a.err) : 0;
 }
 
-/* Until the slot's write has landed. */
+/* Until the slot's write has landed, which may have been while another was waited for. */
 static int wait_slot(struct backup *b, struct slot *slot)
 {
-        int ret = slot->op->busy ? drive_op_wait(slot->op) : 0;
+        int ret = slot->op->busy ? drive_op_wait(slot->op) : slot->op->result;
 
+        if (!slot->has_result)
+                return 0;
+        slot->has_result = false;
         return ret < 0 ? fail(b, "write", ret, NULL) : 0;
 }
 
@@ -185,6 +189,7 @@ static int copy_piece(struct backup *b, uint64_t offset, uint64_t bytes)
         if (ret < 0 || memory_is_zero(slot->buffer, bytes))
                 return ret;
         drive_op_pwritev(slot->op, offset, &slot->iov, 1, 0);
+        slot->has_result = true;
         job_count(&b->job->written_bytes, bytes);
         ret = drive_poll(b->target, 0);
         return ret < 0 ? fail(b, "write", ret, NULL) : 0;

@@ -175,7 +175,7 @@ static void test_full(void)
         target = g_build_filename(small, "backup", NULL);
         g_assert_cmpint(g_mkdir(small, 0700), ==, 0);
         g_assert_cmpint(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), ==, 0);
-        g_assert_cmpint(mount("small", small, "tmpfs", 0, "size=512k"), ==, 0);
+        g_assert_cmpint(mount("small", small, "tmpfs", 0, "size=64k"), ==, 0);
         fake_cont(b.m);
         fake_run_steps(b.m, 1000);
         g_assert_cmpint(bed_save(&b, "a", false), ==, 0);
