@@ -106,6 +106,7 @@ struct request {
         void *out;
         struct hvb_snapshot *snapshot;
         struct hvb_snapshot_info *info;
+        const struct hvb_snapshot_info *wanted_info;
         struct l1_table *l1;            /* of the snapshot: what is read */
         const struct hvb_create_args *create_args;
         union {
@@ -175,7 +176,7 @@ void driver_snapshot_block_status(struct hvb_queue *queue, struct hvb_request *r
 /* With the image: those that were not closed. */
 void snapshots_release(struct hvb_image *image);
 
-/* ---- snapshots phase by phase (door-phases.c): members of hvb_driver ---- */
+/* ---- snapshot operations phase by phase (door-phases.c): members of hvb_driver ---- */
 
 void driver_snapshot_prepare(struct hvb_image *image, struct hvb_request *request,
                              const struct hvb_snapshot_info *info, uint32_t flags,
@@ -186,5 +187,7 @@ void driver_snapshot_publish(struct hvb_image *image, struct hvb_request *reques
                              struct hvb_snapshot_info *info, struct hvb_error *err);
 void driver_snapshot_abort(struct hvb_image *image, struct hvb_request *request,
                            struct hvb_error *err);
+void driver_snapshot_goto_prepare(struct hvb_image *image, struct hvb_request *request,
+                                  const char *id, const char *name, struct hvb_error *err);
 
 #endif

@@ -575,6 +575,7 @@ static const struct hvb_driver driver = {
         .snapshot_switch = driver_snapshot_switch,
         .snapshot_publish = driver_snapshot_publish,
         .snapshot_abort = driver_snapshot_abort,
+        .snapshot_goto_prepare = driver_snapshot_goto_prepare,
 };
 
 __attribute__((visibility("default")))

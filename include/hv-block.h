@@ -524,12 +524,22 @@ struct hvb_driver {
         void (*snapshot_publish)(struct hvb_image *image, struct hvb_request *request,
                                  struct hvb_snapshot_info *info, struct hvb_error *err);
         /*
-         * Takes back prepare, switched or not: all is as before, the saved VM state is given up.
-         * A prepare still in flight is cancelled, and completes before.  Nothing is prepared
-         * afterwards.  -EINVAL: there was nothing to take back.  -EIO: the image is poisoned.
+         * Takes back prepare, switched or not: all is as before, the saved VM state is given up
+         * (after goto_prepare it stays).  A prepare still in flight is cancelled, and completes
+         * before.  Nothing is prepared afterwards.  -EINVAL: there was nothing to take back.
+         * -EIO: the image is poisoned.
          */
         void (*snapshot_abort)(struct hvb_image *image, struct hvb_request *request,
                                struct hvb_error *err);
+
+        /*
+         * What of snapshot_goto grows with the disk, while the guest goes on with the disk as it
+         * is.  As after snapshot_prepare, of which it is an alternative, others wait until the
+         * end: that is snapshot_goto of the same snapshot, which then has only the switch left
+         * (a failure is an abort), or snapshot_abort.
+         */
+        void (*snapshot_goto_prepare)(struct hvb_image *image, struct hvb_request *request,
+                                      const char *id, const char *name, struct hvb_error *err);
 };
 
 /*

@@ -18,6 +18,7 @@ static int step(struct task *task)
         CO_UNDO(b, tree_drop(&b->drop, b->img, &b->tree));
         if (b->state.count > 0)
                 CO_UNDO(b, tree_drop(&b->drop, b->img, &b->state));
+        CO_UNDO(b, orphans_drop(&b->orphans, b->img, false));
         CO_UNDO(b, motion_end(&b->motion, b->img));
         CO_END(b);
 }

@@ -7,6 +7,7 @@
 #define OPS_BACKGROUND_H
 
 #include "ops/motion.h"
+#include "ops/orphans.h"
 #include "ops/tree.h"
 
 struct background {
@@ -15,6 +16,7 @@ struct background {
         struct image *img;
         struct motion motion;
         struct tree_drop drop;
+        struct orphans_drop orphans;
         struct l1_table tree;           /* owned; nothing refers to it any more */
         struct l1_table state;          /* owned; a VM state that no snapshot took */
 };
@@ -22,6 +24,7 @@ struct background {
 /*
  * Goes on beside the guest until the trees are counted down and the mark is gone; it holds
  * img->control, which its starter hands over, so that whatever moves counts waits for it.  What
+ * deleted snapshots hold that nobody reads any more goes, too: see snapshot-phases.h.  What
  * fails leaks and keeps the mark.  b is allocated with g_new, and freed at the end.
  */
 void background_start(struct background *b, struct image *img);

@@ -13,7 +13,7 @@ int snapshot_create(struct snapshot_create *s, struct image *img, struct hvb_sna
 
         CO_BEGIN(s);
         CO_TRY(s, done, co_lock_acquire(&img->control, &s->control));
-        task_expect(2 * (uint64_t)img->active.count);
+        task_expect(img->active.count);         /* to publish */
         CO_TRY(s, unlock, taking_prepare(&s->taking, img, info, flags, err));
         CO_TRY(s, abort, taking_switch(&s->taking, img, err));
         CO_TRY(s, unlock, taking_publish(&s->taking, img, info, err));

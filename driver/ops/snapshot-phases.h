@@ -8,6 +8,10 @@
  *                           |              |                    |
  *                           '-- cancelled -'------- abort ------'--> (none)
  *
+ *   goto_prepare     --> preparing --> prepared --goto--> (none; the rest beside the guest)
+ *                           |              |
+ *                           '-- cancelled -'--abort--> (none)
+ *
  * Invariants:
  *  1. Who prepares, or goes on with what is prepared, holds img->phase_lock meanwhile; it is taken
  *     before img->control, and img->list_lock last.
@@ -18,13 +22,18 @@
 #ifndef OPS_SNAPSHOT_PHASES_H
 #define OPS_SNAPSHOT_PHASES_H
 
+#include "ops/going.h"
 #include "ops/taking.h"
 
 struct prepared {
         struct task *preparer;          /* NULL: it is prepared */
         bool has_control;
+        bool is_goto;
         struct orphans_drop orphans;
-        struct taking taking;
+        union {
+                struct taking taking;
+                struct going going;
+        };
 };
 
 /* Will what is prepared count down, at its end, what deleted snapshots hold that nobody reads? */
@@ -36,9 +45,12 @@ struct snapshot_prepare {
         struct waiter control;
 };
 
-/* Coroutine: taking_prepare.  -EBUSY: another snapshot is prepared, or being prepared. */
+/* Coroutines: taking_prepare, going_prepare.  -EBUSY: something is prepared, or being prepared. */
 int snapshot_prepare(struct snapshot_prepare *s, struct image *img,
                      const struct hvb_snapshot_info *info, uint32_t flags, struct hvb_error *err);
+
+int snapshot_goto_prepare(struct snapshot_prepare *s, struct image *img, const char *id,
+                          const char *name, struct hvb_error *err);
 
 /* One request of the others. */
 struct snapshot_phase {
@@ -52,6 +64,15 @@ struct snapshot_phase {
 int snapshot_switch(struct snapshot_phase *s, struct image *img, struct hvb_error *err);
 int snapshot_publish(struct snapshot_phase *s, struct image *img, struct hvb_snapshot_info *info,
                      struct hvb_error *err);
+
+struct prepared_goto {
+        struct co co;
+        struct waiter phase;
+        bool was_taken;                 /* there was one to that snapshot: it has ended */
+};
+
+/* Coroutine: going_switch, if going to that snapshot is prepared, or being prepared. */
+int prepared_goto(struct prepared_goto *s, struct image *img, const char *id, const char *name);
 
 /*
  * Coroutine: all is as before; a preparation under way is cancelled.  -EINVAL: there was nothing

@@ -84,6 +84,7 @@ int taking_prepare(struct taking *s, struct image *img, const struct hvb_snapsho
         s->disk_slots = (uint32_t)u64_min(geometry_l1_entries(image_geometry(img),
                                                               image_size(img)),
                                           img->active.count);
+        task_expect(s->disk_slots);
         CO_AWAIT(&s->prepare, count_tree(s, img));
         if (s->prepare.co.ret < 0)
                 CO_FAIL(&s->prepare, give_up, tell_overflow(img, s->prepare.co.ret, err));

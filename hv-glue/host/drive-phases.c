@@ -1,5 +1,5 @@
 /*
- * drive-phases.c - taking a snapshot of a drive phase by phase.
+ * drive-phases.c - taking a snapshot of a drive, or going to one, phase by phase.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -13,8 +13,8 @@
 static int begin(struct drive *drive, struct drive_op **ret_op, struct hvb_error *err)
 {
         error_clear(err);
-        if (!HVB_HAS(drive_driver(drive), snapshot_abort))
-                return error_set(err, -ENOTSUP, "driver '%s' takes no snapshot in phases",
+        if (!HVB_HAS(drive_driver(drive), snapshot_goto_prepare))
+                return error_set(err, -ENOTSUP, "driver '%s' has no snapshots in phases",
                                  drive_format(drive));
         *ret_op = drive_op_take(drive);
         return 0;
@@ -65,5 +65,18 @@ int drive_snapshot_abort(struct drive *drive, struct hvb_error *err)
         if (ret < 0)
                 return ret;
         drive_driver(drive)->snapshot_abort(drive_image(drive), drive_op_begin(op), err);
+        return drive_op_finish(op, err);
+}
+
+int drive_snapshot_goto_prepare(struct drive *drive, const char *id, const char *name,
+                                struct hvb_error *err)
+{
+        struct drive_op *op;
+        int ret = begin(drive, &op, err);
+
+        if (ret < 0)
+                return ret;
+        drive_driver(drive)->snapshot_goto_prepare(drive_image(drive), drive_op_begin(op), id, name,
+                                                   err);
         return drive_op_finish(op, err);
 }

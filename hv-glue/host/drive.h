@@ -182,6 +182,9 @@ int drive_snapshot_switch(struct drive *drive, struct hvb_error *err);
 int drive_snapshot_publish(struct drive *drive, struct hvb_snapshot_info *info,
                            struct hvb_error *err);
 int drive_snapshot_abort(struct drive *drive, struct hvb_error *err);
+/* What of drive_snapshot_goto grows with the disk; drive_snapshot_abort takes it back. */
+int drive_snapshot_goto_prepare(struct drive *drive, const char *id, const char *name,
+                                struct hvb_error *err);
 int drive_snapshot_load_tmp(struct drive *drive, const char *id, const char *name,
                             struct hvb_error *err);
 /* load_vmstate reads that snapshot's state from now on, the disk stays.  -ENOTSUP: the driver

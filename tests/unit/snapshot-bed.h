@@ -75,6 +75,14 @@ static inline int bed_prepare_step(struct bed_task *base)
                                 &base->bed->err);
 }
 
+static inline int bed_goto_prepare_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_goto_prepare(&t->u.prepare, base->bed->img, t->id, t->name,
+                                     &base->bed->err);
+}
+
 static inline int bed_switch_step(struct bed_task *base)
 {
         struct snapshot_task *t = (struct snapshot_task *)base;
@@ -202,6 +210,11 @@ static inline int bed_abort(struct bed *b)
 static inline int bed_goto(struct bed *b, const char *name)
 {
         return bed_named(b, bed_goto_step, NULL, name);
+}
+
+static inline int bed_goto_prepare(struct bed *b, const char *name)
+{
+        return bed_named(b, bed_goto_prepare_step, NULL, name);
 }
 
 /* Waits for what an operation left to be counted down. */

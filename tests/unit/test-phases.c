@@ -66,6 +66,12 @@ static void expect_nothing_left(struct scene *s)
         scene_verify(s);
 }
 
+static void expect_progress(const struct scene *s)
+{
+        g_assert_cmpuint(s->bed.progress_total, >, 0);
+        g_assert_cmpuint(s->bed.progress_done, ==, s->bed.progress_total);
+}
+
 /* ---- what they are for ---- */
 
 /* The disk is that of the switch, the VM state all that was saved before publish. */
@@ -136,6 +142,57 @@ static void test_abort_switched(gconstpointer options)
         scene_end(&s);
 }
 
+/* ---- going to a snapshot ---- */
+
+/* Prepared, the guest goes on with the old disk, and then nothing but the switch is left. */
+static void test_goto(gconstpointer options)
+{
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, options, DISK_BYTES);
+        scene_write(&s, 40);
+        save_part(&s, 0, STATE_BYTES);
+        g_assert_cmpint(bed_create(&s.bed, "a", STATE_BYTES, 0, NULL), ==, 0);
+        note_created(&s, "a");
+        scene_write(&s, 30);
+        scene_create(&s, "b");
+        g_assert_cmpint(bed_goto_prepare(&s.bed, "a"), ==, 0);
+        expect_progress(&s);
+        scene_write(&s, 30);
+        bed_compare(&s.bed, s.model, s.disk_bytes);
+        scene_goto(&s, "a");
+        g_assert_cmpuint(s.bed.progress_total, ==, 0);
+        scene_write(&s, 10);
+        scene_verify(&s);
+        expect_state(&s, "a");
+        scene_goto(&s, "b");
+        scene_delete(&s, "a");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
+static void test_goto_abort(gconstpointer options)
+{
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, options, DISK_BYTES);
+        scene_write(&s, 40);
+        scene_create(&s, "a");
+        scene_write(&s, 30);
+        g_assert_cmpint(bed_goto_prepare(&s.bed, "a"), ==, 0);
+        scene_write(&s, 30);
+        save_part(&s, 0, 70000);
+        g_assert_cmpint(bed_abort(&s.bed), ==, 0);
+        scene_write(&s, 10);
+        g_assert_cmpint(bed_save(&s.bed, 0, NULL, 0), ==, 0);
+        expect_nothing_left(&s);
+        scene_end(&s);
+}
+
 /* ---- two requests at a time ---- */
 
 static void start(struct scene *s, struct snapshot_task *t, int (*step)(struct bed_task *t))
@@ -178,6 +235,41 @@ static void test_abort_preparing(gconstpointer options)
         scene_end(&s);
 }
 
+/* Going elsewhere waits like all others; so does going there while that is prepared still. */
+static void test_goto_others(void)
+{
+        struct snapshot_task prepare = { .name = "a" };
+        struct snapshot_task go = { .name = "a" };
+        struct snapshot_task elsewhere = { .name = "b" };
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, "cluster_size=512", DISK_BYTES);
+        scene_write(&s, 30);
+        scene_create(&s, "a");
+        scene_write(&s, 30);
+        scene_create(&s, "b");
+        scene_write(&s, 30);
+        start(&s, &prepare, bed_goto_prepare_step);
+        start(&s, &elsewhere, bed_goto_step);
+        start(&s, &go, bed_goto_step);
+        expect_error(&s, bed_prepare(&s.bed, "c", 0), -EBUSY, "prepared already");
+        snapshot_poll(&s.bed, &go);
+        g_assert_cmpint(go.base.result, ==, 0);
+        g_assert_true(prepare.base.ended);
+        snapshot_poll(&s.bed, &elsewhere);
+        g_assert_cmpint(elsewhere.base.result, ==, 0);
+        note_gone_to(&s, "b");
+        scene_verify(&s);
+        g_assert_cmpint(bed_goto_prepare(&s.bed, "a"), ==, 0);
+        expect_error(&s, bed_switch(&s.bed), -EINVAL, "no snapshot");
+        expect_error(&s, bed_publish(&s.bed, "a", 0), -EINVAL, "no snapshot");
+        expect_error(&s, bed_goto_prepare(&s.bed, "a"), -EBUSY, "prepared already");
+        scene_verify(&s);
+        scene_end(&s);
+}
+
 /* Who moves counts waits for the end; who reads a snapshot does not. */
 static void test_others(void)
 {
@@ -207,12 +299,6 @@ static void test_others(void)
         note_deleted(&s, "before");
         scene_verify(&s);
         scene_end(&s);
-}
-
-static void expect_progress(const struct scene *s)
-{
-        g_assert_cmpuint(s->bed.progress_total, >, 0);
-        g_assert_cmpuint(s->bed.progress_done, ==, s->bed.progress_total);
 }
 
 /* What walks all tables has done all that it said it would; the switch has nothing to do. */
@@ -366,8 +452,11 @@ int main(int argc, char **argv)
                 add_with("abort-prepared", formats[i], test_abort_prepared);
                 add_with("abort-switched", formats[i], test_abort_switched);
                 add_with("abort-preparing", formats[i], test_abort_preparing);
+                add_with("goto", formats[i], test_goto);
+                add_with("goto-abort", formats[i], test_goto_abort);
         }
         g_test_add_func("/phases/others", test_others);
+        g_test_add_func("/phases/goto-others", test_goto_others);
         g_test_add_func("/phases/progress", test_progress);
         g_test_add_func("/phases/order", test_order);
         g_test_add_func("/phases/name", test_name);

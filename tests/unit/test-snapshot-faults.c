@@ -308,6 +308,26 @@ static int goto_a(struct bed *b)
         return ret;
 }
 
+/* A failure between the two leaves it prepared, for somebody to take back. */
+static int prepared_goto_a(struct bed *b)
+{
+        int ret = bed_goto_prepare(b, "a");
+
+        if (ret < 0)
+                return ret;
+        ret = goto_a(b);
+        if (ret < 0)
+                bed_abort(b);
+        return ret;
+}
+
+static int abort_goto(struct bed *b)
+{
+        int ret = bed_goto_prepare(b, "a");
+
+        return ret < 0 ? ret : bed_abort(b);
+}
+
 static int delete_a(struct bed *b)
 {
         return bed_delete(b, "a");
@@ -327,6 +347,8 @@ static const struct plan plans[] = {
         { "replace", replace_a, "b a ", false, false },
         { "duplicate", duplicate_a, "a b a ", false, false },
         { "goto", goto_a, "a b ", true, false },
+        { "prepared goto", prepared_goto_a, "a b ", true, false },
+        { "abort goto", abort_goto, "a b ", false, false },
         { "delete", delete_a, "b ", false, false },
         { "give up", give_up, "a b ", false, true },
 };
