@@ -25,7 +25,7 @@ packages="
         libglib2.0-dev libjson-glib-dev zlib1g-dev liburing-dev libzstd-dev
         libseccomp-dev
         qemu-utils e2fsprogs util-linux libasan8 libubsan1 libtsan2 valgrind
-        qemu-system-x86 busybox-static cpio
+        qemu-system-x86 busybox-static cpio netcat-openbsd
 "
 
 die()

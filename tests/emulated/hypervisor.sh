@@ -1,7 +1,7 @@
 # hypervisor.sh - start a hypervisor, talk to its monitor, wait for its guest.  Source it.
 #
 # All that a script needs who tests a hypervisor from within the emulated machine: busybox is
-# enough, but for a monitor on a socket, which needs nc.openbsd.
+# enough, but for monitors on sockets, which need nc.openbsd.
 #
 # SPDX-License-Identifier: MIT
 
@@ -75,6 +75,9 @@ answer()
                 END { printf "%s", printed }'
 }
 
+# What the serial line printed from byte $1 on.
+printed() { tail -c +"$(($1 + 1))" "$serial" | tr -d '\r'; }
+
 # Starts a hypervisor, its monitor on stdin and stdout ("-monitor stdio" is its caller's to say).
 power_on()
 {
@@ -91,6 +94,33 @@ power_on_socket()
         hypervisor=$!
         await [ -S "$dir/socket" ]
         nc.openbsd -U "$dir/socket" <"$dir/monitor.in" >"$dir/monitor" 7>&- &
+}
+
+# Talks to the QMP monitor at socket $dir/qmp; what it says is in $dir/qmp.said.
+qmp_open()
+{
+        rm -f "$dir/qmp.in"
+        mkfifo "$dir/qmp.in"
+        : >"$dir/qmp.said"
+        exec 8<>"$dir/qmp.in"
+        nc.openbsd -U "$dir/qmp" <"$dir/qmp.in" >"$dir/qmp.said" 7>&- 8>&- &
+        asked=0
+        qmp qmp_capabilities
+}
+
+# qmp COMMAND [ARGUMENTS]: the reply is in $dir/reply.
+qmp()
+{
+        asked=$((asked + 1))
+        printf '{"execute": "%s", "arguments": {%s}, "id": %d}\n' "$1" "${2-}" "$asked" >&8
+        await grep -q "\"id\": $asked[,}]" "$dir/qmp.said"
+        grep "\"id\": $asked[,}]" "$dir/qmp.said" >"$dir/reply"
+}
+
+# qmp_says WORD...: something was said in one line, all in that order.
+qmp_says()
+{
+        grep -q "$(printf '%s.*' "$@")" "$dir/qmp.said"
 }
 
 prepare_monitor()
