@@ -80,19 +80,27 @@ static int bind_and_listen(int fd, const char *path)
         return listen(fd, 1) < 0 ? -errno : 0;
 }
 
+int server_listen(const char *path)
+{
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int ret = fd < 0 ? -errno : bind_and_listen(fd, path);
+
+        if (ret == 0)
+                return fd;
+        if (fd >= 0)
+                close(fd);
+        return ret;
+}
+
 int server_new(const char *path, void (*accepted)(struct server *server, int fd, void *opaque),
                void *opaque, struct server **ret_server, struct hvb_error *err)
 {
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        int ret = fd < 0 ? -errno : bind_and_listen(fd, path);
+        int fd = server_listen(path);
         struct server *server;
 
-        if (ret < 0) {
-                if (fd >= 0)
-                        close(fd);
-                return error_set(err, ret, "Failed to listen on '%s': %s", path,
-                                 g_strerror(-ret));
-        }
+        if (fd < 0)
+                return error_set(err, fd, "Failed to listen on '%s': %s", path, g_strerror(-fd));
+        g_unix_set_fd_nonblocking(fd, TRUE, NULL);
         server = g_new0(struct server, 1);
         *server = (struct server) {
                 .path = g_strdup(path), .fd = fd, .accepted = accepted, .opaque = opaque,

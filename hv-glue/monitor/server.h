@@ -13,6 +13,10 @@
 
 struct server;
 
+/* A socket that listens at path, close-on-exec, for this user alone; its descriptor, or -errno.
+ * A dead one there is replaced; anything else stands in the way. */
+int server_listen(const char *path);
+
 /* accepted gets a non-blocking descriptor, which it closes; server_next when it is done. */
 int server_new(const char *path, void (*accepted)(struct server *server, int fd, void *opaque),
                void *opaque, struct server **ret_server, struct hvb_error *err);

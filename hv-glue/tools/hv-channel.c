@@ -7,54 +7,60 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "host/error.h"
+#include "monitor/server.h"
 #include "tools/hv-terminal.h"
 
-/* The client's socket.  What stands in the way at the path is not removed. */
-static int accept_client(int fd, const struct sockaddr_un *address)
+/* The client's socket, once there is one. */
+static int await_client(const char *path)
 {
+        int fd = server_listen(path);
         int client;
 
-        if (bind(fd, (const struct sockaddr *) address, sizeof(*address)) < 0 || listen(fd, 1) < 0)
-                return -errno;
+        if (fd < 0)
+                return fd;
+        fprintf(stderr, "hv: waiting for a client at '%s'\n", path);
         client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (client < 0)
                 client = -errno;
-        unlink(address->sun_path);
+        unlink(path);
+        close(fd);
         return client;
 }
 
-static int open_socket(const struct hv_channel *channel, int *ret_fd, struct hvb_error *err)
+static int connect_client(const char *path)
 {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         int fd;
         int ret;
 
-        if (strlen(channel->path) >= sizeof(address.sun_path))
-                return error_set(err, -ENAMETOOLONG, "'%s' is too long for a socket",
-                                 channel->path);
-        strcpy(address.sun_path, channel->path);
+        if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path))
+            >= sizeof(address.sun_path))
+                return -ENAMETOOLONG;
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
-                return error_set(err, -errno, "socket: %s", g_strerror(errno));
-        if (channel->kind == CHANNEL_UNIX_SERVER) {
-                ret = accept_client(fd, &address);
-                close(fd);
-        } else if (connect(fd, (const struct sockaddr *) &address, sizeof(address)) < 0) {
-                ret = -errno;
-                close(fd);
-        } else {
-                fcntl(fd, F_SETFL, O_NONBLOCK);
-                ret = fd;
-        }
+                return -errno;
+        ret = connect(fd, (const struct sockaddr *) &address, sizeof(address)) < 0 ? -errno : 0;
         if (ret < 0)
-                return error_set(err, ret, "'%s': %s", channel->path, g_strerror(-ret));
-        *ret_fd = ret;
+                close(fd);
+        else
+                fcntl(fd, F_SETFL, O_NONBLOCK);
+        return ret < 0 ? ret : fd;
+}
+
+static int open_socket(const struct hv_channel *channel, int *ret_fd, struct hvb_error *err)
+{
+        int fd = channel->kind == CHANNEL_UNIX_SERVER ? await_client(channel->path)
+                : connect_client(channel->path);
+
+        if (fd < 0)
+                return error_set(err, fd, "'%s': %s", channel->path, g_strerror(-fd));
+        *ret_fd = fd;
         return 0;
 }
 

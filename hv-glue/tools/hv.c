@@ -200,10 +200,19 @@ static int write_pid_file(const struct hv *hv, struct hvb_error *err)
         return 0;
 }
 
+/* Only now: what opens the serial line may wait, and looks at no main loop. */
+static void add_signals(struct hv *hv)
+{
+        g_unix_signal_add(SIGINT, on_signal, hv);
+        g_unix_signal_add(SIGTERM, on_signal, hv);
+        g_unix_signal_add(SIGHUP, on_signal, hv);
+}
+
 static int run(struct hv *hv, struct hvb_error *err)
 {
         int ret = open_serial(hv, err);
 
+        add_signals(hv);
         if (ret == 0)
                 ret = make_machine(hv, err);
         if (ret == 0)
@@ -242,9 +251,6 @@ int main(int argc, char **argv)
 
         signal(SIGPIPE, SIG_IGN);
         hv.loop = g_main_loop_new(NULL, FALSE);
-        g_unix_signal_add(SIGINT, on_signal, &hv);
-        g_unix_signal_add(SIGTERM, on_signal, &hv);
-        g_unix_signal_add(SIGHUP, on_signal, &hv);
         ret = hv_options_parse(&hv.options, argc, argv, &err);
         if (ret == 0) {
                 ret = run(&hv, &err);

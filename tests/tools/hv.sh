@@ -67,6 +67,33 @@ check "-backing-dir: no such directory" refuses "nothing" -backing-dir nothing
 check "a command line too long for anybody" refuses "a command line of" -serial none \
         -append "$(head -c 5000 /dev/zero | tr '\0' x)"
 
+# waits_for_client SOCKET: hv listens there, as process $waiting.
+waits_for_client()
+{
+        "$hv" -serial "unix:$1,server" -monitor none >out 2>err </dev/null &
+        waiting=$!
+        until grep -q "waiting for a client at '$1'" err; do
+                kill -0 "$waiting" 2>/dev/null || { cat err; return 1; }
+                sleep 0.1
+        done
+}
+
+# A signal ends the waiting; what an hv that was killed leaves is in nobody's way.
+serial_server()
+{
+        for signal in HUP TERM KILL; do
+                waits_for_client serial.socket || return 1
+                kill "-$signal" "$waiting"
+                wait "$waiting"
+                status=$?
+                [ "$status" -gt 128 ] || { echo "SIG$signal: status $status"; return 1; }
+        done
+        [ -S serial.socket ]
+}
+check "-serial unix:PATH,server waits, and a signal ends that" serial_server
+check "-serial unix:PATH,server: a file in the way" refuses "Address already in use" \
+        -serial unix:disk.qcow2,server
+
 if [ -e /dev/kvm ]; then
         skip "no /dev/kvm: how to get it" "there is one"
 else
