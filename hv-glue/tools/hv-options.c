@@ -293,7 +293,7 @@ static int print_help(struct hv_options *options, const char *value, struct hvb_
         printf("\n");
         hv_drive_print_help();
         printf("\nWith serial line and monitor on one terminal: Ctrl-a c switches between them,\n"
-               "Ctrl-a x ends hv, Ctrl-a Ctrl-a sends a Ctrl-a.\n"
+               "Ctrl-a x ends hv, Ctrl-a h says so, Ctrl-a Ctrl-a sends a Ctrl-a.\n"
                "\nThe guest that is built in writes and verifies memory and the first disk, and\n"
                "prints its rounds.  It takes from -append: ram=SIZE blocks=N rounds=N rate=N\n"
                "hostile.\n"

@@ -132,6 +132,20 @@ static void send_key(struct terminal *t, char key)
         (void) sent;
 }
 
+/* In raw mode, but for what the line discipline makes of a newline. */
+static void print_help(void)
+{
+        static const char text[] =
+                "\n"
+                "Ctrl-a c       switches between the serial line and the monitor\n"
+                "Ctrl-a x       ends hv\n"
+                "Ctrl-a h       prints this\n"
+                "Ctrl-a Ctrl-a  sends a Ctrl-a\n";
+        ssize_t written = has_room() ? write(STDOUT_FILENO, text, sizeof(text) - 1) : 0;
+
+        (void) written;
+}
+
 static void take_key(struct terminal *t, char key)
 {
         if (!t->escaped) {
@@ -150,6 +164,10 @@ static void take_key(struct terminal *t, char key)
                 break;
         case CTRL_A:
                 send_key(t, key);
+                break;
+        case 'h':
+        case '?':
+                print_help();
                 break;
         default:
                 break;
