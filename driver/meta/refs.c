@@ -329,8 +329,8 @@ static bool prefetch_start(struct refs_prefetch *s, struct image *img)
                 s->next_block++;
                 io_prepare(&s->io[slot], IO_READ, &img->file, offset, s->buffers[slot],
                            g->cluster_bytes);
+                slices_watch(&s->watches[slot], &img->refs.cache, offset, g->cluster_bytes);
                 io_start(&s->io[slot]);
-                s->evictions[slot] = img->refs.cache.evictions;
                 s->begun++;
                 return true;
         }
@@ -342,13 +342,12 @@ static bool prefetch_start(struct refs_prefetch *s, struct image *img)
 static void prefetch_put(struct refs_prefetch *s, struct image *img)
 {
         struct slice_cache *c = &img->refs.cache;
+        struct slices_watch *watch = &s->watches[s->ended % PREFETCH_WINDOW];
         struct io *io = &s->io[s->ended % PREFETCH_WINDOW];
         const uint8_t *bytes = s->buffers[s->ended % PREFETCH_WINDOW];
         uint64_t at;
 
-        if (c->evictions != s->evictions[s->ended % PREFETCH_WINDOW])
-                return;
-        for (at = 0; at < io->length; at += c->slice_bytes)
+        for (at = 0; at < io->length && !watch->is_stale; at += c->slice_bytes)
                 slices_add(c, io->offset + at, bytes + at);
 }
 
@@ -368,6 +367,7 @@ int refs_prefetch(struct refs_prefetch *s, struct image *img)
                 CO_AWAIT(s, io_wait(&s->io[s->ended % PREFETCH_WINDOW]));
                 if (s->co.ret == 0)
                         prefetch_put(s, img);
+                slices_unwatch(&s->watches[s->ended % PREFETCH_WINDOW], &img->refs.cache);
                 s->ended++;
         }
         for (i = 0; i < PREFETCH_WINDOW; i++) {

@@ -80,7 +80,7 @@ struct refs_prefetch {
         struct co co;
         struct io io[8];
         uint8_t *buffers[8];
-        uint64_t evictions[8];          /* of the cache when the read began */
+        struct slices_watch watches[8];
         uint64_t next_block;
         unsigned begun;
         unsigned ended;

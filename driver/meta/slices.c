@@ -108,6 +108,18 @@ static void grow_buckets(struct slice_cache *c)
         g_free(old);
 }
 
+/* Whoever reads there now may get what was there before the slice was written. */
+static void tell_watches(struct slice_cache *c, uint64_t host_offset)
+{
+        GList *l;
+
+        for (l = c->watches.head; l; l = l->next) {
+                struct slices_watch *w = l->data;
+
+                w->is_stale |= host_offset >= w->first && host_offset < w->end;
+        }
+}
+
 static void unhash(struct slice_cache *c, struct slice *slice)
 {
         struct slice **p = bucket_of(c, slice->host_offset);
@@ -118,7 +130,7 @@ static void unhash(struct slice_cache *c, struct slice *slice)
         }
         *p = slice->next_in_bucket;
         slice->next_in_bucket = NULL;
-        c->evictions++;
+        tell_watches(c, slice->host_offset);
         g_queue_unlink(&c->clock, &slice->in_use);
         c->count--;
 }

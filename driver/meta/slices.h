@@ -40,7 +40,7 @@ struct slice_cache {
         uint64_t slice_bytes;
         uint64_t limit;                 /* slices */
         uint64_t count;
-        uint64_t evictions;             /* slices that went, ever */
+        GQueue watches;                 /* of struct slices_watch: reads under way */
         struct slice **buckets;
         uint64_t bucket_count;          /* a power of two */
         GQueue clock;                   /* resident slices, eviction order */
@@ -108,23 +108,36 @@ int slices_store(struct slice_cache *c, uint64_t host_offset, const uint8_t *byt
 
 /* ---- whole tables as memory has them (slices-read.c) ---- */
 
+/* From before a range is read from the file until what was read has been used. */
+struct slices_watch {
+        GList link;
+        uint64_t first;                 /* host offsets */
+        uint64_t end;
+        bool is_stale;                  /* a slice of it went: the file may be newer than the read */
+};
+
+void slices_watch(struct slices_watch *w, struct slice_cache *c, uint64_t host_offset,
+                  uint64_t byte_count);
+/* One that watches nothing may be given too. */
+void slices_unwatch(struct slices_watch *w, struct slice_cache *c);
+
 struct slices_read {
         struct co co;
         struct { struct co co; } overlay;
         struct io io;
         struct slice_load load;
         struct slice *slice;
-        uint64_t evictions;
+        struct slices_watch watch;
         uint64_t at;
 };
 
 /*
- * Coroutine: brings up to date what was read from the file: resident slices may be newer, and
- * so may be those that went since; evictions is c->evictions when the read began.  If the
- * table can change meanwhile the caller excludes that.
+ * Coroutine: brings up to date what was read from the file while it was watched: resident
+ * slices may be newer, and so may be those that went since.  If the table can change meanwhile
+ * the caller excludes that.
  */
-int slices_overlay(struct slices_read *s, struct slice_cache *c, uint64_t host_offset,
-                   uint8_t *bytes, uint64_t byte_count, uint64_t evictions);
+int slices_overlay(struct slices_read *s, struct slice_cache *c, const struct slices_watch *watch,
+                   uint8_t *bytes);
 
 /* Coroutine: reads a table and brings it up to date.  What lies behind the end of the file is
  * zeros, and s->io.eof_bytes says how much that is. */

@@ -48,8 +48,7 @@ struct tree_plan {
 /* A table being read. */
 struct tree_ahead {
         uint32_t slot;
-        uint64_t l2_offset;
-        uint64_t evictions;             /* of the cache when its read began */
+        struct slices_watch watch;
 };
 
 struct tree_walk {
@@ -72,7 +71,7 @@ struct tree_walk {
         uint32_t next;                  /* slots read ahead, or known to be empty then */
         uint32_t done;                  /* slots worked on */
         uint32_t slot;                  /* at hand */
-        struct tree_ahead current;
+        struct tree_ahead *current;     /* its read, or NULL */
         uint8_t *bytes;                 /* the table at hand; NULL: the slot is empty */
         uint64_t l2_offset;             /* of it */
         uint64_t counted_before;        /* references, when the slot began */
@@ -146,26 +145,26 @@ static int read_ahead(struct tree_walk *s, struct image *img)
         for (; s->next < limit && !table_reads_full(&s->reads); s->next++) {
                 uint32_t slot = slot_at(&s->plan, s->next);
                 uint64_t l2_offset = wanted_table(s, img, slot);
+                struct tree_ahead *ahead;
                 int ret = check_offset(img, l2_offset, slot);
 
                 if (ret < 0)
                         return ret;
                 if (l2_offset == 0)
                         continue;
-                s->ahead[s->reads.begun % s->reads.depth] = (struct tree_ahead) {
-                        slot, l2_offset, img->l2.evictions,
-                };
+                ahead = &s->ahead[s->reads.begun % s->reads.depth];
+                ahead->slot = slot;
+                slices_watch(&ahead->watch, &img->l2, l2_offset, s->reads.table_bytes);
                 table_reads_begin(&s->reads, l2_offset, slot);
         }
         return 0;
 }
 
-static bool was_read_ahead(struct tree_walk *s)
+static struct tree_ahead *find_ahead(const struct tree_walk *s)
 {
-        if (table_reads_idle(&s->reads))
-                return false;
-        s->current = s->ahead[s->reads.ended % s->reads.depth];
-        return s->current.slot == s->slot;
+        struct tree_ahead *oldest = &s->ahead[s->reads.ended % s->reads.depth];
+
+        return !table_reads_idle(&s->reads) && oldest->slot == s->slot ? oldest : NULL;
 }
 
 static int beyond_end(struct image *img, uint64_t l2_offset)
@@ -181,17 +180,18 @@ static int get_table(struct tree_walk *s, struct image *img)
 
         CO_BEGIN(&s->get);
         s->bytes = NULL;
-        if (was_read_ahead(s)) {
+        s->current = find_ahead(s);
+        if (s->current) {
                 CO_TRY(&s->get, out, table_reads_next(&s->reads, &s->bytes, &s->tag));
         }
         s->l2_offset = wanted_table(s, img, s->slot);
         if (s->l2_offset == 0) {
                 s->bytes = NULL;
-        } else if (s->bytes && s->l2_offset == s->current.l2_offset) {
+        } else if (s->bytes && s->l2_offset == s->current->watch.first) {
                 if (table_reads_eof_bytes(&s->reads) == table_bytes)
                         CO_FAIL(&s->get, out, beyond_end(img, s->l2_offset));
-                CO_TRY(&s->get, out, slices_overlay(&s->read, &img->l2, s->l2_offset, s->bytes,
-                                                    table_bytes, s->current.evictions));
+                CO_TRY(&s->get, out, slices_overlay(&s->read, &img->l2, &s->current->watch,
+                                                    s->bytes));
         } else {
                 CO_TRY(&s->get, out, check_offset(img, s->l2_offset, s->slot));
                 CO_TRY(&s->get, out, slices_read(&s->read, &img->l2, s->l2_offset, s->spare,
@@ -201,6 +201,8 @@ static int get_table(struct tree_walk *s, struct image *img)
                 s->bytes = s->spare;
         }
 out:
+        if (s->current)
+                slices_unwatch(&s->current->watch, &img->l2);
         CO_END(&s->get);
 }
 
@@ -360,6 +362,14 @@ static bool must_rest(const struct tree_walk *s, const struct image *img)
 
 /* ---- the walk ---- */
 
+static void forget_ahead(struct tree_walk *s, struct image *img)
+{
+        unsigned i;
+
+        for (i = 0; s->ahead && i < s->reads.depth; i++)
+                slices_unwatch(&s->ahead[i].watch, &img->l2);
+}
+
 static int walk(struct tree_walk *s, struct image *img)
 {
         CO_BEGIN(s);
@@ -383,6 +393,7 @@ static int walk(struct tree_walk *s, struct image *img)
                         CO_TRY(s, close, waitq_wait(&img->grace.left, &s->rest));
         }
 close:
+        forget_ahead(s, img);
         CO_AWAIT(s, table_reads_close(&s->reads));
         g_free(s->ahead);
         free(s->spare);
