@@ -43,6 +43,30 @@ static int64_t free_run(struct image *img, uint64_t first, uint64_t max_count,
                                   u64_min(at + max_count, per_slice)) - at;
 }
 
+/* Nothing below is free: so nothing is in the blocks that lie below it as a whole. */
+static void advance_hint(struct image *img, uint64_t to)
+{
+        unsigned block_bits = image_geometry(img)->refblock_bits;
+        uint64_t block;
+
+        for (block = img->refs.free_hint >> block_bits; block < to >> block_bits; block++)
+                refs_note_full(img, block);
+        img->refs.free_hint = to;
+}
+
+/* The first cluster from `first` on whose refcount block is not known to be full. */
+static uint64_t skip_full(const struct image *img, uint64_t first)
+{
+        unsigned block_bits = image_geometry(img)->refblock_bits;
+        uint64_t block = first >> block_bits;
+
+        if (!refs_is_full(img, block))
+                return first;
+        while (refs_is_full(img, block))
+                block++;
+        return block << block_bits;
+}
+
 /* Counts a free run up to weight.  All slices are resident. */
 static int claim(struct image *img, uint64_t first, uint64_t count, unsigned weight)
 {
@@ -66,7 +90,7 @@ static int claim(struct image *img, uint64_t first, uint64_t count, unsigned wei
                 slice_mark_dirty(&img->refs.cache, slice);
         }
         if (first <= img->refs.free_hint)
-                img->refs.free_hint = u64_max(img->refs.free_hint, first + count);
+                advance_hint(img, u64_max(img->refs.free_hint, first + count));
         img->refs.fresh_before = img->refs.fresh_offset;
         if (end > img->refs.fresh_offset)
                 img->refs.fresh_offset = end;
@@ -85,15 +109,16 @@ static int find_free(struct image *img)
         unsigned order = image_geometry(img)->refcount_order;
 
         for (;;) {
-                uint64_t hint = img->refs.free_hint;
+                uint64_t hint = skip_full(img, img->refs.free_hint);
                 uint64_t at = hint % per_slice;
                 struct slice *slice;
                 int64_t run = free_run(img, hint, 1, &slice);
 
+                img->refs.free_hint = hint;
                 if (run != 0)
                         return run < 0 ? (int)run : 0;
                 at = refcount_find_zero(slice->bytes, order, at, per_slice);
-                img->refs.free_hint = round_down(hint, per_slice) + at;
+                advance_hint(img, round_down(hint, per_slice) + at);
         }
 }
 
@@ -388,9 +413,13 @@ static uint64_t next_free(struct image *img, const struct slice *slice, uint64_t
 static int scan_run(struct clusters_alloc *s, struct image *img, uint64_t cluster_count)
 {
         while (s->run_count < cluster_count) {
+                uint64_t next = skip_full(img, s->scan);
                 struct slice *slice;
-                int64_t run = free_run(img, s->scan, cluster_count - s->run_count, &slice);
+                int64_t run;
 
+                s->run_count = next == s->scan ? s->run_count : 0;
+                s->scan = next;
+                run = free_run(img, s->scan, cluster_count - s->run_count, &slice);
                 if (run < 0)
                         return (int)run;
                 s->run_count = run > 0 ? s->run_count + (uint64_t)run : 0;

@@ -62,6 +62,8 @@ struct refs {
         bool any_dirty;
         struct slice_cache cache;
         uint64_t free_hint;             /* no cluster below is free */
+        uint64_t *full_blocks;          /* owned; a bit a refcount block known to have no 0 */
+        uint64_t full_words;            /* of it: what lies behind is not known */
         uint64_t fresh_offset;          /* from here on the file was never written: reads as zeros;
                                          * UINT64_MAX where that cannot be known */
         uint64_t fresh_before;          /* fresh_offset before the last allocation */

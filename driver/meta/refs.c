@@ -72,11 +72,60 @@ out:
 void refs_clear(struct refs *refs)
 {
         slices_clear(&refs->cache);
+        g_free(refs->full_blocks);
         g_free(refs->table);
         g_free(refs->dirty_sectors);
         if (refs->frees)
                 g_array_free(refs->frees, TRUE);
         *refs = (struct refs) { .table = NULL };
+}
+
+/* ---- blocks without a free cluster ---- */
+
+void refs_forget_free(struct image *img)
+{
+        g_free(img->refs.full_blocks);
+        img->refs.full_blocks = NULL;
+        img->refs.full_words = 0;
+        img->refs.free_hint = 0;
+}
+
+bool refs_is_full(const struct image *img, uint64_t block)
+{
+        return block / 64 < img->refs.full_words &&
+               (img->refs.full_blocks[block / 64] >> block % 64 & 1) != 0;
+}
+
+static bool full_words_grow(struct refs *refs, uint64_t words)
+{
+        uint64_t *grown = g_try_renew(uint64_t, refs->full_blocks, words);
+
+        if (!grown)
+                return false;
+        memset(grown + refs->full_words, 0, (words - refs->full_words) * sizeof(*grown));
+        refs->full_blocks = grown;
+        refs->full_words = words;
+        return true;
+}
+
+void refs_note_full(struct image *img, uint64_t block)
+{
+        struct refs *refs = &img->refs;
+
+        if (block >= refs->table_entries ||
+            (block / 64 >= refs->full_words &&
+             !full_words_grow(refs, div_up(refs->table_entries, 64))))
+                return;
+        refs->full_blocks[block / 64] |= UINT64_C(1) << block % 64;
+}
+
+static void note_free(struct image *img, uint64_t cluster_index)
+{
+        uint64_t block = cluster_index >> image_geometry(img)->refblock_bits;
+
+        if (refs_is_full(img, block))
+                img->refs.full_blocks[block / 64] &= ~(UINT64_C(1) << block % 64);
+        img->refs.free_hint = u64_min(img->refs.free_hint, cluster_index);
 }
 
 /* ---- where a count lies ---- */
@@ -180,12 +229,13 @@ static void note_freed(struct image *img, const struct slice *slice, uint64_t fi
             refcount_get(slice->bytes, image_geometry(img)->refcount_order,
                          at + (packed - first)) == 0)
                 img->compressed_next = 0;
-        if (first >= img->refs.free_hint)
+        if (first >= img->refs.free_hint &&
+            !refs_is_full(img, first >> image_geometry(img)->refblock_bits))
                 return;
         zero = refcount_find_zero(slice->bytes, image_geometry(img)->refcount_order, at,
                                   at + count);
         if (zero < at + count)
-                img->refs.free_hint = u64_min(img->refs.free_hint, first + (zero - at));
+                note_free(img, first + (zero - at));
 }
 
 uint64_t refs_add_cached(struct image *img, uint64_t cluster_index, uint64_t cluster_count,
@@ -307,7 +357,59 @@ void clusters_free_later(struct image *img, uint64_t host_offset, uint64_t byte_
 
 /* ---- reading ahead ---- */
 
+static void add_slices(struct image *img, uint64_t host_offset, const uint8_t *bytes,
+                       uint64_t byte_count)
+{
+        struct slice_cache *c = &img->refs.cache;
+        uint64_t at;
+
+        for (at = 0; at < byte_count; at += c->slice_bytes)
+                slices_add(c, host_offset + at, bytes + at);
+}
+
+enum { MORE_BYTES = 64 << 10 };
+
+/* The part of its block that is read with a slice; 0: that would crowd the cache. */
+static uint64_t more_bytes(const struct image *img)
+{
+        const struct slice_cache *c = &img->refs.cache;
+        uint64_t bytes = u64_min(image_geometry(img)->cluster_bytes, MORE_BYTES);
+
+        return bytes > c->slice_bytes && bytes * 8 <= c->limit * c->slice_bytes ? bytes : 0;
+}
+
+int refs_bring_more(struct refs_bring_more *s, struct image *img, uint64_t cluster_index)
+{
+        CO_BEGIN(s);
+        CO_TRY(s, out, refs_slice_offset(img, cluster_index, &s->offset));
+        s->byte_count = s->offset ? more_bytes(img) : 0;
+        if (s->byte_count > 0)
+                s->buffer = io_buffer_try_new(s->byte_count);
+        if (s->buffer) {
+                s->offset = round_down(s->offset, s->byte_count);
+                slices_watch(&s->watch, &img->refs.cache, s->offset, s->byte_count);
+                CO_AWAIT(s, io_read(&s->io, &img->file, s->offset, s->buffer, s->byte_count,
+                                    true));
+                if (s->co.ret == 0 && !s->watch.is_stale)
+                        add_slices(img, s->offset, s->buffer, s->byte_count);
+                slices_unwatch(&s->watch, &img->refs.cache);
+        }
+        CO_TRY(s, out, refs_bring(&s->bring, img, cluster_index));
+out:
+        free(s->buffer);
+        s->buffer = NULL;
+        CO_END(s);
+}
+
 enum { PREFETCH_WINDOW = G_N_ELEMENTS(((struct refs_prefetch *)NULL)->io) };
+
+static bool has_room(const struct image *img)
+{
+        const struct geometry *g = image_geometry(img);
+
+        return img->refs.cache.count + g->cluster_bytes / g->slice_bytes * PREFETCH_WINDOW <=
+               img->refs.cache.limit;
+}
 
 static bool prefetch_start(struct refs_prefetch *s, struct image *img)
 {
@@ -316,17 +418,15 @@ static bool prefetch_start(struct refs_prefetch *s, struct image *img)
         uint64_t offset;
 
         for (; s->next_block < img->refs.table_entries; s->next_block++) {
-                if (img->refs.cache.count + g->cluster_bytes / g->slice_bytes * PREFETCH_WINDOW >
-                    img->refs.cache.limit)
-                        return false;
-                if (refs_slice_offset(img, s->next_block << g->refblock_bits, &offset) < 0 ||
+                if ((refs_is_full(img, s->next_block) && !has_room(img)) ||
+                    refs_slice_offset(img, s->next_block << g->refblock_bits, &offset) < 0 ||
                     offset == 0 || slices_find(&img->refs.cache, offset))
                         continue;
                 if (!s->buffers[slot])
                         s->buffers[slot] = io_buffer_try_new(g->cluster_bytes);
                 if (!s->buffers[slot])
                         return false;
-                s->next_block++;
+                s->blocks[slot] = s->next_block++;
                 io_prepare(&s->io[slot], IO_READ, &img->file, offset, s->buffers[slot],
                            g->cluster_bytes);
                 slices_watch(&s->watches[slot], &img->refs.cache, offset, g->cluster_bytes);
@@ -337,18 +437,36 @@ static bool prefetch_start(struct refs_prefetch *s, struct image *img)
         return false;
 }
 
-/* Slices that came in meanwhile may be newer than what we read: they stay.  Ones that came
- * and went could be newer in the file: then nothing is put in. */
-static void prefetch_put(struct refs_prefetch *s, struct image *img)
+/* No block's count is 0, as memory has it: what is not resident is as it was read. */
+static bool block_is_full(struct image *img, uint64_t host_offset, const uint8_t *bytes)
 {
-        struct slice_cache *c = &img->refs.cache;
-        struct slices_watch *watch = &s->watches[s->ended % PREFETCH_WINDOW];
-        struct io *io = &s->io[s->ended % PREFETCH_WINDOW];
-        const uint8_t *bytes = s->buffers[s->ended % PREFETCH_WINDOW];
+        const struct geometry *g = image_geometry(img);
+        uint64_t per_slice = refs_slice_counts(img);
         uint64_t at;
 
-        for (at = 0; at < io->length && !watch->is_stale; at += c->slice_bytes)
-                slices_add(c, io->offset + at, bytes + at);
+        for (at = 0; at < g->cluster_bytes; at += g->slice_bytes) {
+                struct slice *slice = slices_find(&img->refs.cache, host_offset + at);
+                const uint8_t *counts = slice ? slice->bytes : bytes + at;
+
+                if (refcount_find_zero(counts, g->refcount_order, 0, per_slice) < per_slice)
+                        return false;
+        }
+        return true;
+}
+
+/* Slices that came in meanwhile may be newer than what we read: they stay.  Ones that came
+ * and went could be newer in the file: then nothing is put in, or known. */
+static void prefetch_put(struct refs_prefetch *s, struct image *img)
+{
+        unsigned slot = s->ended % PREFETCH_WINDOW;
+        struct io *io = &s->io[slot];
+
+        if (s->watches[slot].is_stale)
+                return;
+        if (block_is_full(img, io->offset, s->buffers[slot]))
+                refs_note_full(img, s->blocks[slot]);
+        if (has_room(img))
+                add_slices(img, io->offset, s->buffers[slot], io->length);
 }
 
 int refs_prefetch(struct refs_prefetch *s, struct image *img)

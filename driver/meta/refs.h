@@ -23,6 +23,12 @@ struct refs_io {
 int refs_open(struct refs_io *s, struct image *img, struct hvb_error *err);
 void refs_clear(struct refs *refs);
 
+/* Where free clusters are is found out anew. */
+void refs_forget_free(struct image *img);
+/* Best effort: a block's counts were seen, and none of them is 0. */
+void refs_note_full(struct image *img, uint64_t block);
+bool refs_is_full(const struct image *img, uint64_t block);
+
 /* Counts in a slice of a refcount block. */
 uint64_t refs_slice_counts(const struct image *img);
 /* Host offset of the slice with a cluster's count; 0 if no refcount block covers it.
@@ -76,18 +82,33 @@ int refs_add(struct refs_add *s, struct image *img, uint64_t cluster_index,
 uint64_t refs_add_cached(struct image *img, uint64_t cluster_index, uint64_t cluster_count,
                          int delta, int *ret_why);
 
+struct refs_bring_more {
+        struct co co;
+        struct refs_bring bring;
+        struct io io;
+        struct slices_watch watch;
+        uint8_t *buffer;
+        uint64_t offset;
+        uint64_t byte_count;
+};
+
+/* Coroutine: refs_bring, and with it what a walk is going to ask for next. */
+int refs_bring_more(struct refs_bring_more *s, struct image *img, uint64_t cluster_index);
+
 struct refs_prefetch {
         struct co co;
         struct io io[8];
         uint8_t *buffers[8];
         struct slices_watch watches[8];
+        uint64_t blocks[8];
         uint64_t next_block;
         unsigned begun;
         unsigned ended;
 };
 
-/* Coroutine: loads all refcount blocks in file order, many in flight, as far as the cache's limit
- * allows without evicting.  Best effort: only -ENOMEM, -EIO, -ECANCELED. */
+/* Coroutine: reads all refcount blocks in file order, many in flight.  They stay as far as the
+ * cache's limit allows without evicting; of the others it is noted which have no free cluster, so
+ * that nobody has to search them.  Best effort: only -ENOMEM, -EIO, -ECANCELED. */
 int refs_prefetch(struct refs_prefetch *s, struct image *img);
 
 /* Adding one refcount block, or a larger table. */

@@ -232,7 +232,7 @@ static void install(struct check_rebuild *s, struct check_context *c)
         refs->dirty_sectors = s->dirty_sectors;
         refs->table_entries = s->table_clusters * g->cluster_bytes / 8;
         refs->any_dirty = false;
-        refs->free_hint = 0;
+        refs_forget_free(c->img);
         if (refs->fresh_offset < end)
                 refs->fresh_offset = end;
         c->img->compressed_next = 0;

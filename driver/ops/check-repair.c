@@ -154,7 +154,7 @@ int check_fix_counts(struct counts_fix *s, struct check_context *c)
                 if (commit_needed(c->img))
                         CO_TRY(s, out, meta_commit(&s->commit, c->img));
         }
-        c->img->refs.free_hint = 0;
+        refs_forget_free(c->img);
         c->img->compressed_next = 0;
         if (!PLANTED(REPAIR_TOO_EARLY))
                 CO_TRY(s, out, meta_settle(&s->settle, c->img));

@@ -58,7 +58,7 @@ struct tree_walk {
         struct { struct co co; } take_back;
         struct tree_plan plan;
         struct refs_prefetch prefetch;
-        struct refs_bring bring;
+        struct refs_bring_more bring;
         struct commit_wait commit;
         struct table_reads reads;
         struct tree_ahead *ahead;       /* owned; reads.depth of them */
@@ -278,7 +278,8 @@ static int take_back(struct tree_walk *s, struct image *img)
         };
         tree_table_begin(&s->table, s->bytes, s->l2_offset);
         while (table_step(s, img, &s->undo) == -EAGAIN)
-                CO_TRY(&s->take_back, out, refs_bring(&s->bring, img, s->undo.missing));
+                CO_TRY(&s->take_back, out, refs_bring_more(&s->bring, img,
+                                                           s->undo.missing));
 out:
         CO_END(&s->take_back);
 }
@@ -308,8 +309,8 @@ static int visit_slot(struct tree_walk *s, struct image *img)
                 s->counted_before = s->tally.counted;
                 tree_table_begin(&s->table, s->bytes, s->l2_offset);
                 while (table_step(s, img, &s->tally) == -EAGAIN)
-                        CO_TRY(&s->visit, take_back, refs_bring(&s->bring, img,
-                                                                s->tally.missing));
+                        CO_TRY(&s->visit, take_back, refs_bring_more(&s->bring, img,
+                                                                     s->tally.missing));
                 if (s->why < 0)
                         CO_FAIL(&s->visit, take_back, s->why);
                 CO_TRY(&s->visit, take_back, end_table(s, img));
