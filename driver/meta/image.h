@@ -152,7 +152,7 @@ struct image {
 
         uint64_t compressed_next;       /* host offset of the next compressed bytes, or 0 */
         struct co_lock compressed_lock;
-        struct co_lock l2_lock;         /* an L2 table is being added or copied */
+        GQueue new_tables;              /* of struct new_table: L2 tables being added or copied */
         uint64_t l2_cache_limit;        /* bytes, from options */
         uint64_t refs_cache_limit;
         unsigned max_depth;

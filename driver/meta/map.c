@@ -247,19 +247,50 @@ out:
         CO_END(&s->add);
 }
 
+/* Somebody else's that is to take the place of the same table, or NULL. */
+static struct new_table *find_new_table(const struct image *img, const struct l1_table *l1,
+                                        uint32_t index)
+{
+        GList *l;
+
+        for (l = img->new_tables.head; l; l = l->next) {
+                struct new_table *t = l->data;
+
+                if (t->l1 == l1 && t->index == index)
+                        return t;
+        }
+        return NULL;
+}
+
+static void begin_table(struct new_table *t, struct image *img, const struct l1_table *l1,
+                        uint32_t index)
+{
+        *t = (struct new_table) { .link = { .data = t }, .l1 = l1, .index = index };
+        g_queue_push_tail_link(&img->new_tables, &t->link);
+}
+
+static void end_table(struct new_table *t, struct image *img)
+{
+        g_queue_unlink(&img->new_tables, &t->link);
+        waitq_wake_all(&t->made);
+}
+
 int map_prepare(struct map_prepare *s, struct image *img, struct l1_table *l1,
                 uint64_t guest_offset, struct slice **ret_slice)
 {
         CO_BEGIN(s);
         g_assert(l1_index(img, guest_offset) < l1->count);
-        if (!is_private(img, l1, guest_offset)) {
-                CO_TRY(s, out, co_lock_acquire(&img->l2_lock, &s->waiter));
-                if (!is_private(img, l1, guest_offset))
-                        CO_TRY(s, unlock, table_add(s, img, l1, guest_offset));
-unlock:
-                co_lock_release(&img->l2_lock);
-                if (s->co.err)
-                        goto out;
+        while (!is_private(img, l1, guest_offset)) {
+                s->other = find_new_table(img, l1, (uint32_t)l1_index(img, guest_offset));
+                if (s->other) {
+                        CO_TRY(s, out, waitq_wait(&s->other->made, &s->waiter));
+                        continue;
+                }
+                begin_table(&s->table, img, l1, (uint32_t)l1_index(img, guest_offset));
+                CO_AWAIT(s, table_add(s, img, l1, guest_offset));
+                end_table(&s->table, img);
+                if (s->co.ret < 0)
+                        CO_FAIL(s, out, s->co.ret);
         }
         CO_TRY(s, out, l2_slice_offset(img, l1, guest_offset, &s->slice_offset));
         CO_TRY(s, out, slices_load(&s->load, &img->l2, s->slice_offset, ret_slice));

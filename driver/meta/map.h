@@ -44,9 +44,19 @@ struct map_lookup {
 int map_lookup(struct map_lookup *s, struct image *img, struct l1_table *l1,
                uint64_t guest_offset, uint64_t max_bytes, struct mapping *ret);
 
+/* An L2 table that its maker will link; one at a time for an entry of an L1. */
+struct new_table {
+        GList link;
+        const struct l1_table *l1;
+        uint32_t index;
+        struct waitq made;
+};
+
 struct map_prepare {
         struct co co;
         struct { struct co co; } add;
+        struct new_table table;
+        struct new_table *other;        /* only compared by its queue while waiter is queued */
         struct waiter waiter;
         struct clusters_alloc alloc;
         struct clusters_free free;
