@@ -23,8 +23,9 @@
 enum {
         WRITE_WINDOW = 32,
         MAX_WRITE_BYTES = 1 << 20,
-        KICK_BYTES = 4 << 20,
-        NEEDED_BYTES = 16 << 20,
+        KICK_BYTES = 2 << 20,
+        NEEDED_BYTES = 4 << 20,
+        KEEP_BYTES = 5 << 20,
         WALK_KICK_BYTES = 1 << 20,
         WALK_MAX_BYTES = 4 << 20,
         KICK_FREES = 65536,
@@ -47,7 +48,8 @@ struct stage {
         GArray *pieces;                 /* of struct piece */
         struct io_file *file;
         uint64_t piece_bytes;
-        uint8_t *bytes;
+        uint8_t *bytes;                 /* kept from one commit to the next, unless it is large */
+        uint64_t room_bytes;
         struct io io[WRITE_WINDOW];
         uint64_t next;                  /* piece to be written next */
         unsigned begun;
@@ -89,11 +91,31 @@ struct commit {
 
 /* ---- collecting ---- */
 
-static void stage_reset(struct stage *st)
+static void stage_free_bytes(struct stage *st)
 {
         free(st->bytes);
         st->bytes = NULL;
+        st->room_bytes = 0;
+}
+
+static void stage_reset(struct stage *st)
+{
+        if (st->room_bytes > KEEP_BYTES)
+                stage_free_bytes(st);
         g_array_set_size(st->pieces, 0);
+}
+
+/* Fresh memory costs as much as the copy into it: a page fault each 4 KiB. */
+static int stage_room(struct stage *st, uint64_t byte_count)
+{
+        if (st->room_bytes >= byte_count)
+                return 0;
+        stage_free_bytes(st);
+        st->bytes = io_buffer_try_new(byte_count);
+        if (!st->bytes)
+                return -ENOMEM;
+        st->room_bytes = byte_count;
+        return 0;
 }
 
 static gint by_offset(gconstpointer a, gconstpointer b)
@@ -159,13 +181,14 @@ static void copy_piece(const struct piece *p, uint8_t *to, uint64_t bytes)
 static int stage_copy(struct stage *st, uint64_t piece_bytes)
 {
         unsigned i;
+        int ret;
 
         st->piece_bytes = piece_bytes;
         if (st->pieces->len == 0)
                 return 0;
-        st->bytes = io_buffer_try_new(st->pieces->len * piece_bytes);
-        if (!st->bytes)
-                return -ENOMEM;
+        ret = stage_room(st, st->pieces->len * piece_bytes);
+        if (ret < 0)
+                return ret;
         g_array_sort(st->pieces, by_offset);
         for (i = 0; i < st->pieces->len; i++)
                 copy_piece(&g_array_index(st->pieces, struct piece, i),
@@ -505,7 +528,7 @@ static void stage_init(struct stage *st, struct image *img)
 
 static void stage_clear(struct stage *st)
 {
-        stage_reset(st);
+        stage_free_bytes(st);
         g_array_free(st->pieces, TRUE);
 }
 
