@@ -479,10 +479,8 @@ static void finish(struct commit *c, int error)
         waitq_wake_all(&c->ended);
 }
 
-static int run(struct task *task)
+static int write_back(struct commit *c)
 {
-        struct commit *c = (struct commit *)((char *)task - offsetof(struct commit, task));
-
         CO_BEGIN(c);
         while (c->begun < c->requested) {
                 if (PLANTED(COUNT_DOWN_FIRST)) {
@@ -498,6 +496,16 @@ static int run(struct task *task)
                 waitq_wake_all(&c->ended);
         }
         CO_END(c);
+}
+
+static int run(struct task *task)
+{
+        struct commit *c = (struct commit *)((char *)task - offsetof(struct commit, task));
+        int64_t began = image_now_usec(c->img);
+        int ret = write_back(c);
+
+        c->img->commit_usec += image_now_usec(c->img) - began;
+        return ret;
 }
 
 static void stopped(struct task *task, int result)

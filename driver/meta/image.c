@@ -50,6 +50,11 @@ void image_event(struct image *img, enum hvb_event_type type, int code, const ch
         send_event(img, type, code, text);
 }
 
+int64_t image_now_usec(const struct image *img)
+{
+        return img->loop->inline_work ? 0 : g_get_monotonic_time();
+}
+
 void image_assert(const struct image *img)
 {
         g_assert(img->loop != NULL);

@@ -146,6 +146,7 @@ struct image {
         GQueue ranges;                  /* of struct range_lock, in order of arrival */
         struct grace grace;
         struct commit *commit;          /* owned */
+        int64_t commit_usec;            /* of the thread's time that commits took, ever */
         bool data_written;              /* since the last fsync began */
         unsigned dirty_holders;         /* who needs the dirty bit; see dirty_hold */
         bool lazy;                      /* lazy refcounts in use: counts are written late */
@@ -167,6 +168,9 @@ void image_log(struct image *img, enum hvb_log_level level, const char *format, 
         __attribute__((format(printf, 3, 4)));
 void image_event(struct image *img, enum hvb_event_type type, int code, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
+
+/* Monotonic; always 0 where work runs inline, so that tests do not depend on time. */
+int64_t image_now_usec(const struct image *img);
 
 /* Aborts unless what must hold between any two steps holds. */
 void image_assert(const struct image *img);

@@ -78,6 +78,7 @@ struct tree_walk {
         uint64_t turn_bytes;            /* worked on since the others had a turn */
         int64_t spent_usec;             /* ... and the time that took before the last resume */
         int64_t resumed_usec;
+        int64_t commit_usec;            /* image's when the others had a turn */
         int64_t next_usec;              /* when the next turn may begin while the guest is busy */
         struct waiter rest;
         bool yielded;
@@ -106,6 +107,7 @@ static int walk_begin(struct tree_walk *s, struct image *img)
         s->turn_bytes = 0;
         s->spent_usec = 0;
         s->next_usec = 0;
+        s->commit_usec = img->commit_usec;
         return s->ahead && s->spare ? 0 : -ENOMEM;
 }
 
@@ -328,11 +330,6 @@ out:
 
 /* ---- turns ---- */
 
-static int64_t now_usec(const struct image *img)
-{
-        return img->loop->inline_work ? 0 : g_get_monotonic_time();
-}
-
 static bool guest_is_busy(const struct image *img)
 {
         return img->grace.in_flight[0] + img->grace.in_flight[1] > 0;
@@ -341,14 +338,16 @@ static bool guest_is_busy(const struct image *img)
 static bool turn_is_over(struct tree_walk *s, const struct image *img)
 {
         unsigned share = img->walk_share;
-        int64_t now = now_usec(img);
+        int64_t now = image_now_usec(img);
 
         s->turn_bytes += s->bytes ? image_geometry(img)->cluster_bytes : 0;
         if (s->done % TURN_EMPTY_SLOTS != 0 && s->turn_bytes < TURN_BYTES &&
             (!s->bytes || !guest_is_busy(img)))
                 return false;
-        /* On the average over BURST_USEC: a rest ends with an I/O of the guest's, late perhaps. */
-        s->spent_usec += now - s->resumed_usec;
+        /* On the average over BURST_USEC: a rest ends with an I/O of the guest's, late perhaps.
+         * Writing back is for the walk, most of it. */
+        s->spent_usec += now - s->resumed_usec + img->commit_usec - s->commit_usec;
+        s->commit_usec = img->commit_usec;
         s->next_usec = MAX(s->next_usec, now - BURST_USEC) + s->spent_usec * 100 / share;
         s->turn_bytes = 0;
         s->spent_usec = 0;
@@ -358,7 +357,7 @@ static bool turn_is_over(struct tree_walk *s, const struct image *img)
 
 static bool must_rest(const struct tree_walk *s, const struct image *img)
 {
-        return guest_is_busy(img) && now_usec(img) < s->next_usec;
+        return guest_is_busy(img) && image_now_usec(img) < s->next_usec;
 }
 
 /* ---- the walk ---- */
@@ -415,9 +414,9 @@ static int run(struct tree_walk **w, struct image *img, struct tree_plan plan)
         if (!*w)
                 return -ENOMEM;
         (*w)->plan = plan;
-        (*w)->resumed_usec = now_usec(img);
+        (*w)->resumed_usec = image_now_usec(img);
         ret = walk(*w, img);
-        (*w)->spent_usec += now_usec(img) - (*w)->resumed_usec;
+        (*w)->spent_usec += image_now_usec(img) - (*w)->resumed_usec;
         return ret;
 }
 
