@@ -23,6 +23,11 @@ says how many times better we are than the peer.
   requests     4 KiB, 64 in flight: reads, writes in place, allocating writes; with
                flushes.  Peers: qemu-img bench, and a plain file through a ring
   sequential   1 MiB, 8 in flight: reads, writes in place.  Peers: the same
+  live         what a guest that writes (4 KiB, 32 in flight) feels of a snapshot being
+               prepared, published, gone back to, deleted; 64 GiB, 1 TiB and 16 TiB, all
+               mapped: how long the operation takes, the longest that a write took, writes
+               a second.  Peer: the same writes without the operation.  live/64G/stopped:
+               peer is the time that qemu-img snapshot needs, in which a guest would stand
   savevm       1 GiB of RAM in use, all of it random, of 1.25 GiB: savevm and loadvm,
                the guest stopped throughout.  Ours: hv-glue/snapshot with a machine that
                has RAM, devices and a disk but no vcpus.  Peer: qemu-system-x86_64 -S, the
@@ -32,6 +37,8 @@ says how many times better we are than the peer.
   --runs N     runs of each side (5)
   --dir DIR    where images lie (/dev/shm if it is a tmpfs with room, else TMPDIR)
   --direct     O_DIRECT for requests and sequential; DIR must be on a disk
+  --cpu        live: the clock is the CPU time of the guest's thread, which goes on only when
+               that does: for a machine that is busy with something else
   --check      check the 1 TiB image too when done (64 GiB always is)
   --small      tiny images and few requests: does everything still run?
   --tsv        a line a figure: name, ours, peer, ratio, unit
@@ -54,8 +61,8 @@ say()
 
 # ---- The command line -----------------------------------------------------------
 
-all='snapshots requests sequential savevm'
-runs=5 directory= direct=0 check=0 small=0 tsv=0 keep=0 build= wanted=
+all='snapshots requests sequential live savevm'
+runs=5 directory= direct=0 cpu= check=0 small=0 tsv=0 keep=0 build= wanted=
 while [ $# -gt 0 ]; do
         case $1 in
         --runs | --dir | --build) [ $# -ge 2 ] || die "$1 needs a value" ;;
@@ -65,12 +72,13 @@ while [ $# -gt 0 ]; do
         --dir) directory=$2; shift ;;
         --build) build=$2; shift ;;
         --direct) direct=1 ;;
+        --cpu) cpu=-c ;;
         --check) check=1 ;;
         --small) small=1 ;;
         --tsv) tsv=1 ;;
         --keep) keep=1 ;;
         --help) usage; exit 0 ;;
-        snapshots | requests | sequential | savevm) wanted="$wanted $1" ;;
+        snapshots | requests | sequential | live | savevm) wanted="$wanted $1" ;;
         *) die "no such option or benchmark: $1 (try --help)" ;;
         esac
         shift
@@ -81,12 +89,12 @@ esac
 : "${wanted:=$all}"
 
 # Sizes, and how many requests make a run long enough to be measured.
-snapshot_sizes='64G 1T'
+snapshot_sizes='64G 1T' live_sizes='64G 1T 16T'
 disk_bytes=$((1 << 30)) sparse_bytes=$((1 << 32))
 read_count=400000 write_count=200000 allocate_count=20000 flush_count=8192 stream_count=4096
 room_kib=$((12 << 20)) ram_mib=1024
 if [ $small = 1 ]; then
-        snapshot_sizes=64M
+        snapshot_sizes=64M live_sizes=1G
         disk_bytes=$((64 << 20)) sparse_bytes=$((64 << 20))
         read_count=640 write_count=640 allocate_count=640 flush_count=640 stream_count=64 ram_mib=16
         room_kib=$((1 << 20))
@@ -377,6 +385,74 @@ bench_sequential()
                 compare sequential/read-1m $full $stream_count 8 1048576 1048576 0
                 compare sequential/write-1m $full $stream_count 8 1048576 1048576 0 -w
         done
+}
+
+# ---- live -----------------------------------------------------------------------
+
+# bytes SIZE: of 64G and its like.
+bytes()
+{
+        case $1 in
+        *G) echo $((${1%G} << 30)) ;;
+        *T) echo $((${1%T} << 40)) ;;
+        esac
+}
+
+# live_samples SIZE: what bench-live said.
+live_samples()
+{
+        while read -r operation s plain_stall stall plain_rate rate; do
+                if [ "$operation" = memory ]; then
+                        sample "live/$1/memory" ours "$s" MiB
+                        continue
+                fi
+                sample "live/$1/$operation" ours "$s" s
+                sample "live/$1/$operation/stall" ours "$stall" s
+                sample "live/$1/$operation/stall" peer "$plain_stall" s
+                sample "live/$1/$operation/writes" ours "$rate" 1/s
+                sample "live/$1/$operation/writes" peer "$plain_rate" 1/s
+        done <"$work/live"
+}
+
+# live_stopped SIZE: the longest stall of each operation next to the time that QEMU stands.
+live_stopped()
+{
+        for pair in create:-c goto:-a delete:-d; do
+                case $pair in
+                create:*) parts='prepare publish' ;;
+                *) parts=${pair%:*} ;;
+                esac
+                awk -v parts=" $parts " 'index(parts, " " $1 " ") && $4 > m { m = $4 }
+                        END { print m }' "$work/live" >"$work/longest"
+                sample "live/$1/stopped/${pair%:*}" ours "$(cat "$work/longest")" s
+                run=0
+                while [ $((run += 1)) -le "$runs" ]; do
+                        copy "$work/base" "$work/peer"
+                        [ "${pair%:*}" = create ] || measure qemu-img snapshot -c a "$work/peer"
+                        s=$(timed qemu-img snapshot "${pair#*:}" a "$work/peer")
+                        sample "live/$1/stopped/${pair%:*}" peer "$s" s
+                        rm "$work/peer"
+                done
+        done
+}
+
+bench_live()
+{
+        for size in $live_sizes; do
+                say "live, $size"
+                measure "$bin/make-mapped" "$work/live.qcow2" "$(bytes "$size")"
+                [ "$size" != 64G ] || copy "$work/live.qcow2" "$work/base"
+                measure "$bin/bench-live" $cpu "$work/live.qcow2" "$runs" >"$work/live"
+                live_samples "$size"
+                if [ "$size" = 64G ]; then
+                        live_stopped "$size"
+                        measure qemu-img check -q -f qcow2 "$work/live.qcow2"
+                        say "qemu-img check finds our image of $size clean"
+                        rm "$work/base"
+                fi
+                rm "$work/live.qcow2"
+        done
+        [ -f "$work/engine" ] || echo "its own ring" >"$work/engine"
 }
 
 # ---- savevm ---------------------------------------------------------------------

@@ -16,7 +16,7 @@ figures_are()
                 BEGIN {
                         n = split(names, name, " ")
                 }
-                NF != 5 || $1 != name[NR] || $2 <= 0 || $5 !~ /^(s|1\/s|MiB\/s)$/ {
+                NF != 5 || $1 != name[NR] || $2 <= 0 || $5 !~ /^(s|1\/s|MiB(\/s)?)$/ {
                         print "line " NR ": " $0; bad = 1
                 }
                 END {
@@ -42,6 +42,13 @@ for form in '' /inside; do
         done
 done
 
+live_figures=
+for operation in prepare publish goto delete; do
+        for figure in '' /stall /writes; do
+                live_figures="$live_figures live/1G/$operation$figure"
+        done
+done
+
 check "snapshots runs" runs snapshots $snapshot_figures
 check "requests runs" runs requests requests/read-4k/qemu requests/read-4k/raw \
         requests/read-4k-random/raw requests/write-4k/qemu requests/write-4k/raw \
@@ -50,5 +57,6 @@ check "requests runs" runs requests requests/read-4k/qemu requests/read-4k/raw \
         requests/allocate-4k-flush-32/raw
 check "sequential runs" runs sequential sequential/read-1m/qemu sequential/read-1m/raw \
         sequential/write-1m/qemu sequential/write-1m/raw
+check "live runs" runs live $live_figures live/1G/memory
 check "savevm runs" runs savevm savevm/save savevm/load
 done_testing
