@@ -130,3 +130,19 @@ void driver_snapshot_block_status(struct hvb_queue *queue, struct hvb_request *r
         r->length = u64_min(length_bytes, end_of(r) - u64_min(offset, end_of(r)));
         request_start_task(r);
 }
+
+void driver_share_vmstate(struct hvb_image *image, struct hvb_request *request,
+                          struct hvb_snapshot *source, uint64_t source_offset, uint64_t offset,
+                          uint64_t length_bytes)
+{
+        struct request *r = begin(&image->queue, request, source, &op_share_vmstate, offset,
+                                  HVB_REQ_VMSTATE);
+        int ret = judge_state(source);
+
+        r->source_offset = source_offset;
+        r->length = length_bytes;
+        if (ret < 0)
+                request_finish_later(r, ret);
+        else
+                request_start_task(r);
+}

@@ -20,6 +20,7 @@
 #include "ops/open.h"
 #include "ops/preallocate.h"
 #include "ops/resize.h"
+#include "ops/share-vmstate.h"
 #include "ops/snapshot-create.h"
 #include "ops/snapshot-delete.h"
 #include "ops/snapshot-goto.h"
@@ -108,6 +109,7 @@ struct request {
         struct hvb_snapshot_info *info;
         const struct hvb_snapshot_info *wanted_info;
         struct l1_table *l1;            /* of the snapshot: what is read */
+        uint64_t source_offset;         /* there */
         const struct hvb_create_args *create_args;
         union {
                 struct read read;
@@ -130,6 +132,7 @@ struct request {
                 struct snapshot_pin snapshot_open;
                 struct snapshot_unpin snapshot_close;
                 struct save_vmstate save_vmstate;
+                struct share_vmstate share_vmstate;
                 struct load_vmstate load_vmstate;
         } frame;
 };
@@ -143,7 +146,7 @@ extern const struct operation op_read, op_write, op_zero, op_discard, op_flush, 
         op_open, op_create, op_close, op_inactivate, op_activate, op_truncate, op_check,
         op_snapshot_create, op_snapshot_goto, op_snapshot_delete, op_snapshot_load_tmp,
         op_save_vmstate, op_load_vmstate, op_snapshot_load_vmstate, op_snapshot_open,
-        op_snapshot_close, op_snapshot_read, op_snapshot_status;
+        op_snapshot_close, op_snapshot_read, op_snapshot_status, op_share_vmstate;
 
 /* The request is in flight from here on; exactly one of the three below follows. */
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,
@@ -173,6 +176,9 @@ void driver_snapshot_block_status(struct hvb_queue *queue, struct hvb_request *r
                                   struct hvb_snapshot *snapshot, uint64_t offset,
                                   uint64_t length_bytes, uint32_t flags,
                                   struct hvb_block_status *ret_status);
+void driver_share_vmstate(struct hvb_image *image, struct hvb_request *request,
+                          struct hvb_snapshot *source, uint64_t source_offset, uint64_t offset,
+                          uint64_t length_bytes);
 /* With the image: those that were not closed. */
 void snapshots_release(struct hvb_image *image);
 

@@ -576,6 +576,7 @@ static const struct hvb_driver driver = {
         .snapshot_publish = driver_snapshot_publish,
         .snapshot_abort = driver_snapshot_abort,
         .snapshot_goto_prepare = driver_snapshot_goto_prepare,
+        .share_vmstate = driver_share_vmstate,
 };
 
 __attribute__((visibility("default")))

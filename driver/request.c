@@ -23,7 +23,8 @@ static void complete(struct request *r, int result)
         struct hvb_image *image = r->image;
 
         g_queue_unlink(&image->requests, &r->link);
-        if (r->op == &op_snapshot_read || r->op == &op_snapshot_status)
+        if (r->op == &op_snapshot_read || r->op == &op_snapshot_status ||
+            r->op == &op_share_vmstate)
                 r->snapshot->in_flight--;
         r->op = NULL;
         r->host.result = result;
@@ -374,6 +375,12 @@ static int step_save_vmstate(struct request *r)
                             r->iov_count);
 }
 
+static int step_share_vmstate(struct request *r)
+{
+        return share_vmstate(&r->frame.share_vmstate, r->image->top, r->l1, r->source_offset,
+                             r->offset, r->length);
+}
+
 static int step_load_vmstate(struct request *r)
 {
         return load_vmstate(&r->frame.load_vmstate, r->image->top, r->offset, r->length, r->iov,
@@ -427,5 +434,7 @@ const struct operation op_snapshot_status = {
         "snapshot block status", step_snapshot_status, FRAME(status), false, false };
 const struct operation op_save_vmstate = {
         "save vmstate", step_save_vmstate, FRAME(save_vmstate), true, true };
+const struct operation op_share_vmstate = {
+        "share vmstate", step_share_vmstate, FRAME(share_vmstate), true, true };
 const struct operation op_load_vmstate = {
         "load vmstate", step_load_vmstate, FRAME(load_vmstate), true, false };

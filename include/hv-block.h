@@ -540,6 +540,16 @@ struct hvb_driver {
          */
         void (*snapshot_goto_prepare)(struct hvb_image *image, struct hvb_request *request,
                                       const char *id, const char *name, struct hvb_error *err);
+
+        /*
+         * As save_vmstate, of what the VM state of an open snapshot has at source_offset, without
+         * copying it: whole clusters are shared, and holes become holes.  Offsets and length are
+         * multiples of cluster_bytes.  -EINVAL: they are not, or refcount_bits cannot count another
+         * use.  -ENOTSUP: a cluster is compressed, copy it.  Nothing changed then.
+         */
+        void (*share_vmstate)(struct hvb_image *image, struct hvb_request *request,
+                              struct hvb_snapshot *source, uint64_t source_offset,
+                              uint64_t offset, uint64_t length_bytes);
 };
 
 /*

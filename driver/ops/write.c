@@ -16,9 +16,8 @@
 
 #include <errno.h>
 
-/* VM state: the tree reaches as far as the range.  It becomes part of a snapshot's L1,
- * behind the disk's entries, and all of them must fit. */
-static int grow_vmstate(struct image *img, uint64_t offset, uint64_t length_bytes)
+/* The tree becomes part of a snapshot's L1, behind the disk's entries, and all of them must fit. */
+int write_grow_vmstate(struct image *img, uint64_t offset, uint64_t length_bytes)
 {
         const struct geometry *g = image_geometry(img);
         uint64_t disk_entries = geometry_l1_entries(g, image_size(img));
@@ -42,7 +41,7 @@ static int check_request(struct image *img, const struct l1_table *l1, uint64_t 
                 return ret;
         if (!file_takes(img, offset, length_bytes))
                 return -EINVAL;
-        return l1 == &img->vmstate ? grow_vmstate(img, offset, length_bytes) : 0;
+        return l1 == &img->vmstate ? write_grow_vmstate(img, offset, length_bytes) : 0;
 }
 
 static int check_going_on(const struct image *img)

@@ -27,6 +27,9 @@ int write_inside(struct write_inside *s, struct image *img, struct l1_table *l1,
                  uint64_t offset, uint64_t length_bytes, const struct iovec *iov,
                  unsigned iov_count);
 
+/* The tree of the VM state being saved reaches as far as the range.  -EFBIG, -ENOMEM. */
+int write_grow_vmstate(struct image *img, uint64_t offset, uint64_t length_bytes);
+
 struct write {
         struct co co;
         struct waiter waiter;

@@ -75,3 +75,16 @@ int drive_snapshot_block_status(struct drive *drive, struct hvb_snapshot *snapsh
         drive_op_snapshot_block_status(op, snapshot, offset, length_bytes, flags, ret_status);
         return drive_op_finish(op, NULL);
 }
+
+int drive_share_vmstate(struct drive *drive, struct hvb_snapshot *source, uint64_t source_offset,
+                        uint64_t offset, uint64_t length_bytes)
+{
+        struct drive_op *op;
+
+        if (!HVB_HAS(drive_driver(drive), share_vmstate))
+                return -ENOTSUP;
+        op = drive_op_take(drive);
+        drive_driver(drive)->share_vmstate(drive_image(drive), drive_op_begin(op), source,
+                                           source_offset, offset, length_bytes);
+        return drive_op_finish(op, NULL);
+}

@@ -213,6 +213,10 @@ int drive_save_vmstate(struct drive *drive, uint64_t offset, const struct iovec 
                        unsigned iov_count);
 int drive_load_vmstate(struct drive *drive, uint64_t offset, const struct iovec *iov,
                        unsigned iov_count);
+/* Saves what an open snapshot has, by reference: see hvb_driver.share_vmstate.  -ENOTSUP, too, if
+ * the driver cannot: copy then. */
+int drive_share_vmstate(struct drive *drive, struct hvb_snapshot *source, uint64_t source_offset,
+                        uint64_t offset, uint64_t length_bytes);
 
 /* Handoff to another process and back. */
 int drive_inactivate(struct drive *drive, struct hvb_error *err);

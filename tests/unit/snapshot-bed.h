@@ -6,6 +6,7 @@
 #ifndef UNIT_SNAPSHOT_BED_H
 #define UNIT_SNAPSHOT_BED_H
 
+#include "ops/share-vmstate.h"
 #include "ops/snapshot-create.h"
 #include "ops/snapshot-delete.h"
 #include "ops/snapshot-goto.h"
@@ -13,6 +14,7 @@
 #include "ops/snapshot-load-tmp.h"
 #include "ops/snapshot-load-vmstate.h"
 #include "ops/snapshot-phases.h"
+#include "ops/snapshot-pin.h"
 #include "ops/vmstate.h"
 #include "unit/data-bed.h"
 
@@ -24,6 +26,9 @@ struct snapshot_task {
         const char *name;
         uint64_t offset;
         struct iovec iov;
+        struct pin *pin;
+        uint64_t source_offset;
+        uint64_t length_bytes;
         union {
                 struct snapshot_create create;
                 struct snapshot_prepare prepare;
@@ -34,6 +39,9 @@ struct snapshot_task {
                 struct snapshot_load_vmstate load_vmstate;
                 struct save_vmstate save;
                 struct load_vmstate load;
+                struct snapshot_pin pin;
+                struct snapshot_unpin unpin;
+                struct share_vmstate share;
         } u;
 };
 
@@ -148,6 +156,29 @@ static inline int bed_load_step(struct bed_task *base)
         return load_vmstate(&t->u.load, base->bed->img, t->offset, t->iov.iov_len, &t->iov, 1);
 }
 
+static inline int bed_pin_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_pin(&t->u.pin, base->bed->img, t->id, t->name, NULL, &t->pin,
+                            &base->bed->err);
+}
+
+static inline int bed_unpin_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_unpin(&t->u.unpin, base->bed->img, t->pin, &base->bed->err);
+}
+
+static inline int bed_share_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return share_vmstate(&t->u.share, base->bed->img, &t->pin->vm_state, t->source_offset,
+                             t->offset, t->length_bytes);
+}
+
 /* With a VM state of so many bytes, as the host claims. */
 static inline int bed_described(struct bed *b, int (*step)(struct bed_task *t), const char *name,
                                 uint64_t vm_state_bytes, uint32_t flags,
@@ -251,6 +282,35 @@ static inline int bed_load(struct bed *b, uint64_t offset, void *bytes, size_t l
                 .base.step = bed_load_step,
                 .offset = offset,
                 .iov = { bytes, length },
+        };
+
+        return snapshot_run(b, &t);
+}
+
+/* NULL: it failed. */
+static inline struct pin *bed_pin(struct bed *b, const char *name)
+{
+        struct snapshot_task t = { .base.step = bed_pin_step, .name = name };
+
+        return snapshot_run(b, &t) == 0 ? t.pin : NULL;
+}
+
+static inline int bed_unpin(struct bed *b, struct pin *pin)
+{
+        struct snapshot_task t = { .base.step = bed_unpin_step, .pin = pin };
+
+        return snapshot_run(b, &t);
+}
+
+static inline int bed_share(struct bed *b, struct pin *pin, uint64_t source_offset,
+                            uint64_t offset, uint64_t length_bytes)
+{
+        struct snapshot_task t = {
+                .base.step = bed_share_step,
+                .pin = pin,
+                .source_offset = source_offset,
+                .offset = offset,
+                .length_bytes = length_bytes,
         };
 
         return snapshot_run(b, &t);
