@@ -183,8 +183,9 @@ static int transfer_all(struct vmstate_io *io, uint64_t offset, void *bytes, siz
 
         for (done = 0; done < count; done += VMSTATE_IO_MAX_BYTES) {
                 struct vmstate_span span = {
-                        offset + done, (uint8_t *) bytes + done,
-                        MIN(count - done, VMSTATE_IO_MAX_BYTES),
+                        .offset = offset + done,
+                        .bytes = (uint8_t *) bytes + done,
+                        .count = MIN(count - done, VMSTATE_IO_MAX_BYTES),
                 };
                 int ret = start(io, &span, is_load);
 

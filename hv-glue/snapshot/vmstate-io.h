@@ -21,6 +21,7 @@ struct vmstate_span {
         uint64_t offset;                /* in the VM state */
         void *bytes;                    /* only read when saving; lives until it landed */
         size_t count;
+        void *opaque;                   /* the landing's */
 };
 
 /* Told of each span that was transferred, on the thread that starts and waits.  A negative

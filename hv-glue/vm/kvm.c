@@ -106,9 +106,28 @@ static int set_slot(int vm_fd, unsigned slot, uint64_t address, uint8_t *memory,
         return kvm_ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-int kvm_new_vm(const struct kvm *kvm, const struct guest_memory *mem)
+/* With is_there false: both slots become empty. */
+static int set_slots(int vm_fd, const struct guest_memory *mem, bool is_there)
 {
         uint64_t above_bytes = mem->ram_bytes - mem->below_hole_bytes;
+        int ret = set_slot(vm_fd, 0, 0, mem->ram, is_there ? mem->below_hole_bytes : 0);
+
+        if (ret >= 0 && above_bytes > 0)
+                ret = set_slot(vm_fd, 1, GUEST_HOLE_END, mem->ram + mem->below_hole_bytes,
+                               is_there ? above_bytes : 0);
+        return ret;
+}
+
+/* A slot that has memory must be emptied before it gets other memory. */
+int kvm_replace_memory(const struct kvm *kvm, const struct guest_memory *mem)
+{
+        int ret = set_slots(kvm->vm_fd, mem, false);
+
+        return ret < 0 ? ret : set_slots(kvm->vm_fd, mem, true);
+}
+
+int kvm_new_vm(const struct kvm *kvm, const struct guest_memory *mem)
+{
         struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
         int vm_fd = kvm_ioctl_number(kvm->fd, KVM_CREATE_VM, 0);
         int ret;
@@ -119,10 +138,7 @@ int kvm_new_vm(const struct kvm *kvm, const struct guest_memory *mem)
         if (ret == -EINVAL || ret == -ENOTTY)           /* AMD does not need it */
                 ret = 0;
         if (ret >= 0)
-                ret = set_slot(vm_fd, 0, 0, mem->ram, mem->below_hole_bytes);
-        if (ret >= 0 && above_bytes > 0)
-                ret = set_slot(vm_fd, 1, GUEST_HOLE_END, mem->ram + mem->below_hole_bytes,
-                               above_bytes);
+                ret = set_slots(vm_fd, mem, true);
         if (ret >= 0)
                 ret = kvm_ioctl_number(vm_fd, KVM_CREATE_IRQCHIP, 0);
         if (ret >= 0)

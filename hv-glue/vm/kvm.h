@@ -42,6 +42,10 @@ void kvm_clear(struct kvm *kvm);
 /* One more VM beside kvm's, without anything of it but mem: an fd, or -errno. */
 int kvm_new_vm(const struct kvm *kvm, const struct guest_memory *mem);
 
+/* mem is the RAM of kvm's VM from now on, of the same size as before.  Its vcpus are stopped.
+ * On failure the VM may have none. */
+int kvm_replace_memory(const struct kvm *kvm, const struct guest_memory *mem);
+
 /* ioctl(2) that is not interrupted; its value, or -errno. */
 int kvm_ioctl(int fd, unsigned long request, void *argument);
 /* With a number for an argument. */

@@ -86,7 +86,6 @@ void machine_rest(struct machine *m);   /* before its parts are freed */
 void machine_run_clear(struct machine *m);
 /* Any thread: the vcpus stop soon, and the main thread does what is wanted. */
 void machine_want(struct machine *m, unsigned want, const char *text);
-void machine_tell(struct machine *m, const char *text);
 
 /* machine.c: loads the kernel and sets the first vcpu.  Everything is as after power-on. */
 int machine_boot(struct machine *m, struct hvb_error *err);

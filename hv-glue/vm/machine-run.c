@@ -216,6 +216,11 @@ void machine_want(struct machine *m, unsigned want, const char *text)
         ring(m);
 }
 
+void machine_memory_lost(struct machine *m, const char *text)
+{
+        machine_want(m, WANT_FAIL, text);
+}
+
 static unsigned take_wanted(struct machine *m, char **ret_text)
 {
         unsigned wanted;
@@ -242,6 +247,7 @@ static int reset(struct machine *m, bool by_guest, struct hvb_error *err)
                 if (device->ops->reset != NULL)
                         device->ops->reset(device);
         }
+        guest_memory_renew(&m->mem);
         ret = machine_boot(m, err);
         send_news(m, &(struct machine_news) { .kind = NEWS_RESET, .by_guest = by_guest });
         if (ret < 0)
@@ -261,12 +267,13 @@ static void rest_and_do_wanted(struct machine *m)
 
         bring_to_rest(m);
         wanted = take_wanted(m, &text);
-        if (m->state != RUN_STATE_RUNNING)
-                return;                         /* a disk's note: cont retries anyway */
         if (wanted & WANT_FAIL) {
                 set_state(m, RUN_STATE_INTERNAL_ERROR);
                 machine_tell(m, text);
-        } else if (wanted & WANT_POWER_OFF || (wanted & WANT_RESET && m->no_reboot)) {
+        }
+        if (m->state != RUN_STATE_RUNNING)
+                return;                         /* a disk's note: cont retries anyway */
+        if (wanted & WANT_POWER_OFF || (wanted & WANT_RESET && m->no_reboot)) {
                 set_state(m, RUN_STATE_SHUTDOWN);
                 send_news(m, &(struct machine_news) { .kind = NEWS_SHUTDOWN });
         } else if (wanted & WANT_RESET) {
@@ -425,9 +432,15 @@ void machine_resume(struct machine *m, uint64_t *ret_pause_nsec)
         leave_pause(m);
         state = m->state_before;
         if (m->loaded) {
-                take_wanted(m, &text);          /* of the guest that is gone */
+                /* Of the guest that is gone; but for a failure: no vcpu has run since. */
+                unsigned wanted = take_wanted(m, &text);
+
                 if (is_over(state) || state == RUN_STATE_IO_ERROR)
                         state = RUN_STATE_PAUSED;
+                if (wanted & WANT_FAIL) {
+                        state = RUN_STATE_INTERNAL_ERROR;
+                        machine_tell(m, text);
+                }
         }
         set_state(m, state);
         run_if_running(m);

@@ -344,6 +344,7 @@ int machine_free(struct machine *m, struct hvb_error *err)
         if (m == NULL)
                 return 0;
         machine_rest(m);
+        guest_memory_unwatch(&m->mem);          /* it may read from a disk */
         for (unsigned i = 0; i < m->devices->len; i++) {
                 struct device *device = g_ptr_array_index(m->devices, i);
 
@@ -366,6 +367,25 @@ int machine_free(struct machine *m, struct hvb_error *err)
 struct guest_memory *machine_memory(struct machine *m)
 {
         return &m->mem;
+}
+
+int machine_swap_memory(struct machine *m, struct guest_memory *memory, struct hvb_error *err)
+{
+        struct guest_memory old = m->mem;
+        int ret = kvm_replace_memory(&m->kvm, memory);
+
+        if (ret < 0)
+                return error_set(err, ret, "KVM does not take other memory: %s",
+                                 g_strerror(-ret));
+        m->mem = *memory;
+        *memory = old;
+        return 0;
+}
+
+void machine_kick_disks(struct machine *m)
+{
+        for (unsigned i = 0; i < m->disk_count; i++)
+                virtio_mmio_ring_bell(virtio_blk_mmio(m->slots[i].blk));
 }
 
 unsigned machine_cpu_count(struct machine *m)

@@ -120,9 +120,22 @@ int machine_pause(struct machine *m, enum run_state during, struct hvb_error *er
 void machine_resume(struct machine *m, uint64_t *ret_pause_nsec);
 void machine_fail(struct machine *m, const char *text);
 
-/* Constant for the machine's life. */
+/* Constant for the machine's life, but for what machine_swap_memory exchanges. */
 struct guest_memory *machine_memory(struct machine *m);
+/* Paused: exchanges RAM with *memory, which has the same size.  An error: the machine is to
+ * fail, and what it had is in *memory or not. */
+int machine_swap_memory(struct machine *m, struct guest_memory *memory, struct hvb_error *err);
 unsigned machine_cpu_count(struct machine *m);
+/*
+ * For RAM that is saved or loaded while the guest runs; from any thread.  kick_disks: they look
+ * at their queues again.  memory_lost: RAM cannot be had, the guest must not go on: when this
+ * returns no vcpu enters it any more, and the machine becomes INTERNAL_ERROR.  tell: a line for
+ * the operator.
+ */
+void machine_kick_disks(struct machine *m);
+void machine_memory_lost(struct machine *m, const char *text);
+void machine_tell(struct machine *m, const char *text);
+
 /* In the order of saving and loading. */
 struct device *const *machine_devices(struct machine *m, unsigned *ret_count);
 struct machine_disk *machine_disks(struct machine *m, unsigned *ret_count);

@@ -58,10 +58,61 @@ int guest_memory_init(struct guest_memory *mem, uint64_t ram_bytes, bool huge_pa
 
 void guest_memory_clear(struct guest_memory *mem)
 {
+        guest_memory_unwatch(mem);
         if (mem->ram != NULL)
                 munmap(mem->ram, mem->ram_bytes);
         *mem = (struct guest_memory) { 0 };
 }
+
+/* ---- Watching ------------------------------------------------------------------------- */
+
+static struct guest_memory_watch *watch_of(const struct guest_memory *mem)
+{
+        return __atomic_load_n(&mem->watch, __ATOMIC_ACQUIRE);
+}
+
+void guest_memory_set_watch(struct guest_memory *mem, struct guest_memory_watch *watch)
+{
+        g_assert(watch_of(mem) == NULL);
+        __atomic_store_n(&mem->watch, watch, __ATOMIC_RELEASE);
+}
+
+void guest_memory_unwatch(struct guest_memory *mem)
+{
+        struct guest_memory_watch *watch = watch_of(mem);
+
+        __atomic_store_n(&mem->watch, NULL, __ATOMIC_RELEASE);
+        if (watch != NULL)
+                watch->free(watch);
+}
+
+bool guest_memory_touch(const struct guest_memory *mem, const void *at, uint64_t length_bytes,
+                        bool for_write)
+{
+        struct guest_memory_watch *watch = watch_of(mem);
+
+        if (watch == NULL)
+                return true;
+        return watch->touch(watch, (uint64_t) ((const uint8_t *) at - mem->ram), length_bytes,
+                            for_write);
+}
+
+bool guest_memory_is_tight(const struct guest_memory *mem)
+{
+        struct guest_memory_watch *watch = watch_of(mem);
+
+        return watch != NULL && watch->is_tight(watch);
+}
+
+void guest_memory_renew(const struct guest_memory *mem)
+{
+        struct guest_memory_watch *watch = watch_of(mem);
+
+        if (watch != NULL)
+                watch->renew(watch);
+}
+
+/* ---- Addresses ------------------------------------------------------------------------ */
 
 /* Is [begin, begin + bytes) within [0, limit)?  begin + bytes may overflow. */
 static bool is_within(uint64_t begin, uint64_t bytes, uint64_t limit)

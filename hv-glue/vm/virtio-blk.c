@@ -79,7 +79,7 @@ static bool take_one(struct virtio_blk *blk)
 static bool may_take(const struct virtio_blk *blk)
 {
         return virtio_mmio_live(&blk->mmio) && blk->stoppers == 0 && !blk->held
-               && blk->idle_count > 0;
+               && blk->idle_count > 0 && !guest_memory_is_tight(blk->mmio.mem);
 }
 
 /*
@@ -97,10 +97,12 @@ static void bell_rang(void *opaque)
                 return;
         virtio_blk_lock(blk);
         if (may_take(blk)) {
+                virtqueue_touch(vq);
                 virtqueue_mute(vq);
                 while (budget > 0 && may_take(blk) && take_one(blk))
                         budget--;
-                /* Without an idle request the bell is rung when there is one. */
+                /* Without an idle request the bell is rung when there is one; where RAM is
+                 * tight, when it is no more. */
                 if (virtqueue_unmute(vq) && may_take(blk))
                         virtio_mmio_ring_bell(&blk->mmio);
         }

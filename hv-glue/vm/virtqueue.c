@@ -76,6 +76,21 @@ void virtqueue_reset(struct virtqueue *vq)
         *vq = (struct virtqueue) { 0 };
 }
 
+/* What cannot be loaded never will: nothing is taken any more. */
+void virtqueue_touch(struct virtqueue *vq)
+{
+        uint64_t size = vq->size;
+
+        if (!vq->enabled)
+                return;
+        if (!guest_memory_touch(vq->mem, vq->desc, DESC_BYTES * size, false)
+            || !guest_memory_touch(vq->mem, vq->avail, RING_HEAD_BYTES + 2 * size + EVENT_BYTES,
+                                   false)
+            || !guest_memory_touch(vq->mem, vq->used,
+                                   RING_HEAD_BYTES + USED_ELEM_BYTES * size + EVENT_BYTES, true))
+                vq->broken = true;
+}
+
 /* ---- Taking -------------------------------------------------------------------------- */
 
 /* A table of descriptors: the queue's own or an indirect one. */
@@ -106,7 +121,8 @@ static int chain_add(struct virtqueue *vq, struct virtq_chain *chain,
         unsigned count = chain->out_count + chain->in_count;
         void *memory = guest_memory_at(vq->mem, desc->addr, desc->len);
 
-        if (memory == NULL || count == VIRTQ_CHAIN_MAX)
+        if (memory == NULL || count == VIRTQ_CHAIN_MAX
+            || !guest_memory_touch(vq->mem, memory, desc->len, desc->flags & VRING_DESC_F_WRITE))
                 return -EINVAL;
         chain->iov[count] = (struct iovec) { memory, desc->len };
         if (desc->flags & VRING_DESC_F_WRITE) {
@@ -135,7 +151,9 @@ static int table_enter(struct virtqueue *vq, struct desc_table *table,
                 .count = desc->len / DESC_BYTES,
                 .indirect = true,
         };
-        return table->bytes == NULL ? -EINVAL : 0;
+        if (table->bytes == NULL || !guest_memory_touch(vq->mem, table->bytes, desc->len, false))
+                return -EINVAL;
+        return 0;
 }
 
 /* A loop ends with the chain's limit. */
@@ -203,7 +221,7 @@ int virtqueue_take(struct virtqueue *vq, struct virtq_chain *ret_chain)
 void virtqueue_mute(struct virtqueue *vq)
 {
         /* With event_idx an avail_event that stands still is mute enough. */
-        if (vq->enabled && !vq->event_idx)
+        if (vq->enabled && !vq->broken && !vq->event_idx)
                 store_u16(vq->used, VRING_USED_F_NO_NOTIFY);
 }
 

@@ -8,6 +8,10 @@
  *  - Every loop is bounded by a number of ours: a chain has at most VIRTQ_CHAIN_MAX
  *    descriptors, the available ring at most `size` entries beyond what we took.
  *
+ * RAM may be about to be saved or loaded: what is taken was touched before
+ * (guest_memory_touch), the rings and all that a chain names, so that whoever serves the queue
+ * never waits for a page.
+ *
  * A chain that breaks the rules makes the queue broken: nothing is taken from it any
  * more until the guest resets the device.
  *
@@ -63,6 +67,9 @@ struct virtq_chain {
 int virtqueue_enable(struct virtqueue *vq, const struct guest_memory *mem);
 /* As after power-on. */
 void virtqueue_reset(struct virtqueue *vq);
+
+/* Touches the rings: before the first take after the device was quiet, and before mute. */
+void virtqueue_touch(struct virtqueue *vq);
 
 /*
  * Takes the next chain.  1: *ret_chain is it; 0: there is none; -EINVAL: the guest broke

@@ -55,6 +55,7 @@ struct machine {
         struct write writes[WRITES_IN_FLIGHT];
         pthread_t guest;
         char *failure;
+        char *told;
         uint64_t clock_nsec;
 
         pthread_mutex_t lock;           /* of all below */
@@ -359,6 +360,43 @@ struct guest_memory *machine_memory(struct machine *m)
         return &m->memory;
 }
 
+int machine_swap_memory(struct machine *m, struct guest_memory *memory, struct hvb_error *err)
+{
+        struct guest_memory old = m->memory;
+
+        (void) err;
+        g_assert_true(m->paused);
+        m->memory = *memory;
+        *memory = old;
+        return 0;
+}
+
+/* Its disk requests have buffers of their own. */
+void machine_kick_disks(struct machine *m)
+{
+        (void) m;
+}
+
+/* The step in hand may wait for RAM: it is the last. */
+void machine_memory_lost(struct machine *m, const char *text)
+{
+        pthread_mutex_lock(&m->lock);
+        m->running = false;
+        m->state = RUN_STATE_INTERNAL_ERROR;
+        g_free(m->failure);
+        m->failure = g_strdup(text);
+        pthread_cond_broadcast(&m->changed);
+        pthread_mutex_unlock(&m->lock);
+}
+
+void machine_tell(struct machine *m, const char *text)
+{
+        pthread_mutex_lock(&m->lock);
+        g_free(m->told);
+        m->told = g_strdup(text);
+        pthread_mutex_unlock(&m->lock);
+}
+
 unsigned machine_cpu_count(struct machine *m)
 {
         (void) m;
@@ -445,6 +483,7 @@ void fake_free(struct machine *m)
         pthread_cond_broadcast(&m->changed);
         pthread_mutex_unlock(&m->lock);
         pthread_join(m->guest, NULL);
+        guest_memory_unwatch(&m->memory);
         for (unsigned i = 0; i < WRITES_IN_FLIGHT; i++)
                 drive_op_free(m->writes[i].op);
         for (unsigned i = 0; i < m->disk_count; i++)
@@ -453,6 +492,7 @@ void fake_free(struct machine *m)
         pthread_cond_destroy(&m->changed);
         pthread_mutex_destroy(&m->lock);
         g_free(m->failure);
+        g_free(m->told);
         g_free(m);
 }
 
@@ -517,6 +557,11 @@ void fake_advance(struct machine *m, uint64_t steps)
 const char *fake_failure(struct machine *m)
 {
         return m->failure;
+}
+
+const char *fake_told(struct machine *m)
+{
+        return m->told;
 }
 
 void fake_fail_apply(struct machine *m, int error)

@@ -42,6 +42,7 @@ bool fake_verify(struct machine *m);
 bool fake_disk_is_at(struct machine *m, unsigned i, uint64_t step);
 
 const char *fake_failure(struct machine *m);    /* text of machine_fail, or NULL */
+const char *fake_told(struct machine *m);       /* last text of machine_tell, or NULL */
 
 /* The next load of vcpu 1 fails so when applied; 0: does not. */
 void fake_fail_apply(struct machine *m, int error);

@@ -1,0 +1,378 @@
+/*
+ * ram-lazy.c - RAM that is loaded while the guest runs.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "snapshot/ram-lazy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/error.h"
+#include "snapshot/job.h"
+#include "snapshot/ram-guard-parts.h"
+#include "snapshot/vm-state.h"
+#include "snapshot/vmstate-io.h"
+
+enum { BUFFERS = VMSTATE_IO_DEPTH + 1, CANCEL_POLL_MS = 50 };
+
+struct ram_lazy {
+        struct ram_guard *guard;
+        struct drive_thread *owner;     /* of the disk */
+        struct hvb_snapshot *pin;       /* there */
+        struct drive_thread *reader;
+        struct vmstate_io *io;
+        pthread_t thread;
+        bool has_thread;
+        uint8_t *buffers;               /* BUFFERS of a unit each */
+        uint8_t *idle[BUFFERS];         /* the thread's */
+        unsigned idle_count;
+        struct hvb_error err;           /* of what is read */
+
+        /* Under the guard's lock. */
+        GQueue urgent;                  /* units that somebody waits for */
+        uint64_t next;                  /* units below were asked for */
+        bool stop;
+        bool ended;
+};
+
+/* ---- Which ---------------------------------------------------------------------------- */
+
+bool ram_lazy_has(const struct ram_guard *g, uint64_t unit)
+{
+        const struct page_map *map = &g->base.map;
+        uint64_t page = unit * RAM_UNIT_PAGES;
+
+        if (g->base.disk == NULL)
+                return false;
+        return page_map_has(map, page) || page_map_run(map, page, RAM_UNIT_PAGES) < RAM_UNIT_PAGES;
+}
+
+bool ram_lazy_urge(struct ram_guard *g, uint64_t unit)
+{
+        struct ram_lazy *l = g->lazy;
+
+        if (l == NULL || l->ended || l->stop)
+                return false;
+        if (!(g->units[unit] & UNIT_ASKED))
+                g_queue_push_tail(&l->urgent, GSIZE_TO_POINTER(unit));
+        return true;
+}
+
+static bool is_to_ask(const struct ram_guard *g, uint64_t unit)
+{
+        return (g->units[unit] & (UNIT_ABSENT | UNIT_ASKED)) == UNIT_ABSENT &&
+               ram_lazy_has(g, unit);
+}
+
+/* The next unit to read.  False: there is none. */
+static bool next_unit(struct ram_lazy *l, uint64_t *ret_unit)
+{
+        struct ram_guard *g = l->guard;
+        bool found = false;
+
+        ram_guard_lock_patiently(g);
+        while (!found && !l->stop && !g_queue_is_empty(&l->urgent)) {
+                *ret_unit = GPOINTER_TO_SIZE(g_queue_pop_head(&l->urgent));
+                found = is_to_ask(g, *ret_unit);
+        }
+        for (; !found && !l->stop && l->next < g->unit_count; l->next++) {
+                *ret_unit = l->next;
+                found = is_to_ask(g, l->next);
+        }
+        if (found)
+                unit_change(g, *ret_unit, 0, UNIT_ASKED);
+        ram_guard_unlock(g);
+        return found;
+}
+
+/* ---- Reading; on the loading thread ---------------------------------------------------- */
+
+static uint64_t unit_of(const struct ram_lazy *l, const struct vmstate_span *span)
+{
+        return (span->offset - l->guard->base.ram_offset) / RAM_UNIT_BYTES;
+}
+
+/* What the VM state has no page for is zero, whatever lies there. */
+static int check_unit(struct ram_lazy *l, uint64_t unit, uint8_t *bytes)
+{
+        const struct page_map *map = &l->guard->base.map;
+
+        for (uint64_t i = 0; i < RAM_UNIT_PAGES; i++) {
+                uint64_t page = unit * RAM_UNIT_PAGES + i;
+                uint8_t *at = bytes + i * GUEST_PAGE_BYTES;
+
+                if (!page_map_has(map, page))
+                        memset(at, 0, GUEST_PAGE_BYTES);
+                else if (vm_state_sum(at, GUEST_PAGE_BYTES) != page_map_sum(map, page))
+                        return error_set(&l->err, -EIO, "VM state: RAM page %" PRIu64 " is damaged "
+                                         "(its sum is not 0x%08" PRIx32 ")", page,
+                                         page_map_sum(map, page));
+        }
+        return 0;
+}
+
+static int landed(void *opaque, const struct vmstate_span *span)
+{
+        struct ram_lazy *l = opaque;
+        struct ram_guard *g = l->guard;
+        uint64_t unit = unit_of(l, span);
+        int ret = check_unit(l, unit, span->bytes);
+
+        if (ret < 0)
+                return ret;
+        ram_guard_lock(g);
+        ret = uffd_fill(g->fd, unit_at(g, unit), span->bytes, RAM_UNIT_BYTES);
+        if (ret == 0)
+                unit_change(g, unit, UNIT_ABSENT | UNIT_ASKED, UNIT_SHUT);
+        pthread_cond_broadcast(&g->filled);
+        ram_guard_unlock(g);
+        if (ret < 0)
+                return error_set(&l->err, ret, "no memory for RAM page %" PRIu64 ": %s",
+                                 unit * RAM_UNIT_PAGES, g_strerror(-ret));
+        l->idle[l->idle_count++] = span->bytes;
+        return 0;
+}
+
+static int read_all(struct ram_lazy *l)
+{
+        uint64_t unit;
+        int ret = 0;
+        int last;
+
+        while (ret == 0 && next_unit(l, &unit)) {
+                struct vmstate_span span = {
+                        .offset = l->guard->base.ram_offset + unit * RAM_UNIT_BYTES,
+                        .bytes = l->idle[--l->idle_count],
+                        .count = RAM_UNIT_BYTES,
+                };
+
+                ret = vmstate_io_load(l->io, &span);
+        }
+        last = vmstate_io_wait(l->io);
+        return ret < 0 ? ret : last;
+}
+
+/* ---- The end -------------------------------------------------------------------------- */
+
+static void start_close(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct hvb_snapshot *snapshot = opaque;
+
+        drive_driver(drive)->snapshot_close(snapshot, request, NULL);
+}
+
+static void close_images(struct ram_lazy *l)
+{
+        struct drive_control control = { .start = start_close, .opaque = l->pin };
+
+        vmstate_io_free(l->io);
+        drive_thread_close(l->reader, NULL);
+        if (l->pin != NULL)
+                drive_thread_run(l->owner, &control);
+        free(l->buffers);
+        l->io = NULL;
+        l->reader = NULL;
+        l->pin = NULL;
+        l->buffers = NULL;
+}
+
+/* The vcpus are on their way out of the guest when the first of them goes on, and disks take no
+ * more of its requests. */
+static void lose(struct ram_lazy *l, int error)
+{
+        struct ram_guard *g = l->guard;
+        g_autofree char *text = g_strdup_printf("the VM state cannot be read any more: %s; only "
+                                                "loadvm and system_reset lead out of that",
+                                                error_text(&l->err, error));
+
+        g_atomic_int_set(&g->is_lost, 1);
+        machine_memory_lost(g->machine, text);
+        ram_guard_lock(g);
+        l->ended = true;
+        for (uint64_t unit = 0; unit < g->unit_count; unit++)
+                if (g->units[unit] & UNIT_ABSENT)
+                        ram_unit_fill_zeros(g, unit);
+        ram_base_clear(&g->base);
+        ram_guard_unlock(g);
+}
+
+static void *thread_main(void *opaque)
+{
+        struct ram_lazy *l = opaque;
+        struct ram_guard *g = l->guard;
+        int ret = read_all(l);
+        bool stopped;
+
+        close_images(l);
+        ram_guard_lock(g);
+        stopped = l->stop;
+        ram_guard_unlock(g);
+        if (ret < 0 && !stopped)
+                lose(l, ret);
+        ram_guard_lock(g);
+        l->ended = true;
+        pthread_cond_broadcast(&g->filled);
+        ram_guard_unlock(g);
+        return NULL;
+}
+
+void ram_lazy_stop(struct ram_guard *g)
+{
+        struct ram_lazy *l = g->lazy;
+
+        if (l == NULL)
+                return;
+        ram_guard_lock(g);
+        l->stop = true;
+        pthread_cond_broadcast(&g->filled);
+        ram_guard_unlock(g);
+        if (l->has_thread)
+                pthread_join(l->thread, NULL);
+        close_images(l);
+        g_queue_clear(&l->urgent);
+        g_free(l);
+        g->lazy = NULL;
+}
+
+int ram_lazy_wait(struct ram_guard *g, struct vm_job *job, struct hvb_error *err)
+{
+        bool lost;
+
+        ram_guard_lock_patiently(g);
+        while (g->lazy != NULL && !g->lazy->ended && !job_is_cancelled(job)) {
+                struct timespec until;
+
+                clock_gettime(CLOCK_REALTIME, &until);
+                until.tv_nsec += CANCEL_POLL_MS * 1000000;
+                until.tv_sec += until.tv_nsec / 1000000000;
+                until.tv_nsec %= 1000000000;
+                pthread_cond_timedwait(&g->filled, &g->lock, &until);
+        }
+        ram_guard_unlock(g);
+        lost = g_atomic_int_get(&g->is_lost) != 0;
+        if (job_is_cancelled(job))
+                return error_set(err, -ECANCELED, "cancelled");
+        if (lost)
+                return error_set(err, -EIO, "RAM could not be loaded as a whole");
+        ram_lazy_stop(g);
+        return 0;
+}
+
+/* ---- The begin ------------------------------------------------------------------------ */
+
+struct opening {
+        const struct ram_base *base;
+        struct hvb_snapshot *snapshot;
+        struct hvb_error *err;
+};
+
+static void start_open(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct opening *o = opaque;
+
+        drive_driver(drive)->snapshot_open(drive_image(drive), request, o->base->info.id_str,
+                                           o->base->info.name, NULL, &o->snapshot, o->err);
+}
+
+static void start_choose(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct opening *o = opaque;
+
+        drive_driver(drive)->snapshot_load_vmstate(drive_image(drive), request,
+                                                   o->base->info.id_str, o->base->info.name,
+                                                   o->err);
+}
+
+static int call_fd(struct drive *drive, void *opaque)
+{
+        (void) opaque;
+        if (!HVB_HAS(drive_driver(drive), snapshot_open))
+                return -ENOTSUP;
+        return drive_fd(drive);
+}
+
+/* The image itself, whatever its path names by now; its VM state lies in no other file. */
+static int open_reader(struct ram_lazy *l, const struct ram_base *base, struct hvb_error *err)
+{
+        struct opening o = { .base = base, .err = err };
+        struct drive_control control = { .start = start_choose, .opaque = &o };
+        struct drive_options options = {
+                .format = base->disk->format,
+                .flags = HVB_OPEN_FORCE_SHARE | HVB_OPEN_NO_BACKING,
+        };
+        int fd = drive_thread_call(l->owner, call_fd, NULL);
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+        int flags;
+        int ret;
+
+        if (fd < 0)
+                return error_set(err, fd, "the driver reads no snapshot beside the disk");
+        flags = fcntl(fd, F_GETFL);
+        options.cache.direct = flags >= 0 && flags & O_DIRECT;
+        ret = drive_thread_open(path, &options, &l->reader, err);
+        return ret < 0 ? ret : drive_thread_run(l->reader, &control);
+}
+
+static int open_images(struct ram_lazy *l, const struct ram_base *base, struct hvb_error *err)
+{
+        struct opening o = { .base = base, .err = err };
+        struct drive_control control = { .start = start_open, .opaque = &o };
+        const struct vmstate_landing landing = { l, landed };
+        int ret = open_reader(l, base, err);
+
+        if (ret < 0)
+                return ret;
+        ret = drive_thread_run(l->owner, &control);
+        if (ret < 0)
+                return ret;
+        l->pin = o.snapshot;
+        l->io = vmstate_io_new(l->reader, &landing);
+        return 0;
+}
+
+int ram_lazy_new(struct machine *m, struct guest_memory *memory, struct ram_base *base,
+                 struct hvb_error *err)
+{
+        struct ram_lazy *l = g_new0(struct ram_lazy, 1);
+        void *buffers;
+        int ret;
+
+        l->err = (struct hvb_error) ERROR_INIT;
+        l->owner = base->disk->thread;
+        if (posix_memalign(&buffers, GUEST_PAGE_BYTES, BUFFERS * RAM_UNIT_BYTES) != 0) {
+                g_free(l);
+                return error_set(err, -ENOMEM, "no memory to load RAM with");
+        }
+        l->buffers = buffers;
+        while (l->idle_count < BUFFERS) {
+                l->idle[l->idle_count] = l->buffers + l->idle_count * RAM_UNIT_BYTES;
+                l->idle_count++;
+        }
+        ret = open_images(l, base, err);
+        if (ret == 0)
+                ret = ram_guard_make(m, memory, true, &l->guard, err);
+        if (ret < 0) {
+                close_images(l);
+                g_free(l);
+                return ret;
+        }
+        l->guard->base = *base;
+        *base = (struct ram_base) { .disk = NULL };
+        l->guard->lazy = l;
+        return 0;
+}
+
+int ram_lazy_start(struct ram_guard *g, struct hvb_error *err)
+{
+        struct ram_lazy *l = g->lazy;
+        int ret = -pthread_create(&l->thread, NULL, thread_main, l);
+
+        if (ret < 0)
+                return error_set(err, ret, "no thread to load RAM: %s", g_strerror(-ret));
+        l->has_thread = true;
+        return 0;
+}
