@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "host/error.h"
+#include "snapshot/job.h"
 
 /* ---- Which -------------------------------------------------------------------------- */
 
@@ -189,6 +190,7 @@ struct control {
         const char *tag;
         struct hvb_snapshot_info *info;
         uint32_t flags;
+        struct vm_job *job;             /* that may be cancelled; or NULL */
         struct hvb_error *err;
 };
 
@@ -222,10 +224,40 @@ static void start_load_vmstate(struct drive *drive, struct hvb_request *request,
                                                    c->err);
 }
 
-static void start_give_up(struct drive *drive, struct hvb_request *request, void *opaque)
+static void start_prepare(struct drive *drive, struct hvb_request *request, void *opaque)
 {
-        (void) opaque;
-        drive_driver(drive)->save_vmstate(drive_image(drive), request, 0, NULL, 0);
+        struct control *c = opaque;
+
+        drive_driver(drive)->snapshot_prepare(drive_image(drive), request, c->info, c->flags,
+                                              c->err);
+}
+
+static void start_switch(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct control *c = opaque;
+
+        drive_driver(drive)->snapshot_switch(drive_image(drive), request, c->err);
+}
+
+static void start_publish(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct control *c = opaque;
+
+        drive_driver(drive)->snapshot_publish(drive_image(drive), request, c->info, c->err);
+}
+
+static void start_abort(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct control *c = opaque;
+
+        drive_driver(drive)->snapshot_abort(drive_image(drive), request, c->err);
+}
+
+static bool is_cancelled(void *opaque)
+{
+        struct control *c = opaque;
+
+        return c->job != NULL && job_is_cancelled(c->job);
 }
 
 /* words, QEMU's, are put in front of the driver's own on failure. */
@@ -233,7 +265,9 @@ static int run(struct vm_disk *d,
                void (*start)(struct drive *drive, struct hvb_request *request, void *opaque),
                struct control *c, const char *words)
 {
-        struct drive_control control = { .start = start, .opaque = c };
+        struct drive_control control = {
+                .start = start, .opaque = c, .is_cancelled = is_cancelled,
+        };
         struct hvb_error err = ERROR_INIT;
         struct hvb_error *caller = c->err;
         int ret;
@@ -241,6 +275,8 @@ static int run(struct vm_disk *d,
         c->err = &err;
         ret = drive_thread_run(d->disk->thread, &control);
         c->err = caller;
+        if (ret == -ECANCELED)
+                return error_set(caller, ret, "cancelled");
         if (ret < 0)
                 error_set(caller, ret, "Could not %s snapshot '%s' on '%s': %s", words, c->tag,
                           d->disk->id, error_text(&err, ret));
@@ -253,6 +289,55 @@ int disk_create(struct vm_disk *d, struct hvb_snapshot_info *info, uint32_t flag
         struct control c = { .tag = info->name, .info = info, .flags = flags, .err = err };
 
         return run(d, start_create, &c, "create");
+}
+
+static int call_has_phases(struct drive *drive, void *opaque)
+{
+        (void) opaque;
+        return HVB_HAS(drive_driver(drive), snapshot_abort) ? 0 : -ENOTSUP;
+}
+
+int disk_prepare(struct vm_disk *d, const struct hvb_snapshot_info *info, uint32_t flags,
+                 struct vm_job *job, struct hvb_error *err)
+{
+        struct hvb_snapshot_info copy = *info;
+        struct control c = {
+                .tag = info->name, .info = &copy, .flags = flags, .job = job, .err = err,
+        };
+        int ret;
+
+        if (drive_thread_call(d->disk->thread, call_has_phases, NULL) < 0)
+                return error_set(err, -ENOTSUP, "'%s': the driver makes no snapshot in phases",
+                                 d->disk->id);
+        ret = run(d, start_prepare, &c, "create");
+        d->is_prepared = ret == 0;
+        return ret;
+}
+
+int disk_switch(struct vm_disk *d, const char *tag, struct hvb_error *err)
+{
+        struct control c = { .tag = tag, .err = err };
+
+        return run(d, start_switch, &c, "create");
+}
+
+int disk_publish(struct vm_disk *d, struct hvb_snapshot_info *info, struct hvb_error *err)
+{
+        struct control c = { .tag = info->name, .info = info, .err = err };
+
+        d->is_prepared = false;
+        return run(d, start_publish, &c, "create");
+}
+
+void vm_disks_abort(struct vm_disks *disks)
+{
+        for (unsigned i = 0; i < disks->count; i++) {
+                struct control c = { .tag = "" };
+
+                if (disks->disks[i].is_prepared)
+                        run(&disks->disks[i], start_abort, &c, "abort");
+                disks->disks[i].is_prepared = false;
+        }
 }
 
 int disk_goto(struct vm_disk *d, const char *id, const char *tag, struct hvb_error *err)
@@ -283,11 +368,4 @@ int disk_load_vmstate(struct vm_disk *d, const char *id, const char *tag, struct
                 return error_set(err, -ENOTSUP, "'%s': the driver reads no VM state before it "
                                  "goes back", d->disk->id);
         return run(d, start_load_vmstate, &c, "read");
-}
-
-void disk_give_up_vmstate(struct vm_disk *d)
-{
-        struct drive_control control = { .start = start_give_up };
-
-        drive_thread_run(d->disk->thread, &control);
 }

@@ -46,15 +46,21 @@ int vm_disks_list(struct vm_disks *disks, const char *tag, struct hvb_error *err
 bool snapshots_are_of_one_moment(const struct hvb_snapshot_info *a,
                                  const struct hvb_snapshot_info *b);
 
+/* All that is prepared is as before, and what was saved of a VM state is forgotten. */
+void vm_disks_abort(struct vm_disks *disks);
+
 /* ---- One disk; from a job's thread.  Errors say which disk ---- */
 
 int disk_create(struct vm_disk *d, struct hvb_snapshot_info *info, uint32_t flags,
                 struct hvb_error *err);
+/* The phases of that. */
+int disk_prepare(struct vm_disk *d, const struct hvb_snapshot_info *info, uint32_t flags,
+                 struct vm_job *job, struct hvb_error *err);
+int disk_switch(struct vm_disk *d, const char *tag, struct hvb_error *err);
+int disk_publish(struct vm_disk *d, struct hvb_snapshot_info *info, struct hvb_error *err);
 int disk_goto(struct vm_disk *d, const char *id, const char *tag, struct hvb_error *err);
 int disk_delete(struct vm_disk *d, const char *id, const char *tag, struct hvb_error *err);
 /* load_vmstate reads this snapshot's from now on. */
 int disk_load_vmstate(struct vm_disk *d, const char *id, const char *tag, struct hvb_error *err);
-/* What was saved and no snapshot took is forgotten. */
-void disk_give_up_vmstate(struct vm_disk *d);
 
 #endif

@@ -29,6 +29,7 @@ struct vm_snapshot_options {
                                          * can hold it, or of loadvm the first that has it */
         const char *const *disks;       /* ids that take part, NULL-terminated; NULL: all
                                          * writable ones */
+        bool stopped;                   /* savevm: the guest stands still until all is saved */
 };
 
 /*

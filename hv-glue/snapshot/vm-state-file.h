@@ -1,9 +1,5 @@
 /*
- * vm-state-file.h - a whole VM state, written to and read from a disk's VM-state area.
- *
- * Written in this order: RAM, then page map, section table and sections in one piece
- * behind it, the header last.  Nothing refers to any of it until the disk's snapshot is
- * created; the driver makes it durable then.
+ * vm-state-file.h - a whole VM state, read from a disk's VM-state area.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -13,14 +9,6 @@
 #include "snapshot/device-states.h"
 #include "snapshot/page-map.h"
 #include "snapshot/vm-snapshot.h"
-
-/*
- * Saves the paused machine as the state that the disk's next snapshot_create takes.
- * clock_nsec: its guest time.  *ret_bytes: the state's length.  On failure some of it
- * may have been written: give it up (disk_give_up_vmstate).
- */
-int vm_state_save(struct machine *m, struct machine_disk *disk, uint64_t clock_nsec,
-                  struct vm_job *job, uint64_t *ret_bytes, struct hvb_error *err);
 
 /* A VM state that was read but for RAM, and judged. */
 struct vm_state_file {

@@ -48,8 +48,10 @@ static void complete_failed(struct hvb_request *request)
         request->complete(request);
 }
 
-/* True: the call is not to be made, its request fails as soon as what runs has ended. */
-static bool meets_fault(struct hvb_image *image, struct hvb_request *request)
+/* True: the call is not to be made, its request fails when what is done instead has ended. */
+static bool meets_fault_then(struct hvb_image *image, struct hvb_request *request,
+                             void (*instead)(struct hvb_image *image, struct hvb_request *request,
+                                             struct hvb_error *err))
 {
         gint call = g_atomic_int_add(&plan.calls, 1) + 1;
 
@@ -61,8 +63,19 @@ static bool meets_fault(struct hvb_image *image, struct hvb_request *request)
                 return false;
         failed_complete = request->complete;
         request->complete = complete_failed;
-        real->drain(real->queue(image, 0), request);
+        instead(image, request, NULL);
         return true;
+}
+
+static void drain(struct hvb_image *image, struct hvb_request *request, struct hvb_error *err)
+{
+        (void) err;
+        real->drain(real->queue(image, 0), request);
+}
+
+static bool meets_fault(struct hvb_image *image, struct hvb_request *request)
+{
+        return meets_fault_then(image, request, drain);
 }
 
 static void faulty_create(struct hvb_image *image, struct hvb_request *request,
@@ -70,6 +83,29 @@ static void faulty_create(struct hvb_image *image, struct hvb_request *request,
 {
         if (!meets_fault(image, request))
                 real->snapshot_create(image, request, info, flags, err);
+}
+
+static void faulty_prepare(struct hvb_image *image, struct hvb_request *request,
+                           const struct hvb_snapshot_info *info, uint32_t flags,
+                           struct hvb_error *err)
+{
+        if (!meets_fault(image, request))
+                real->snapshot_prepare(image, request, info, flags, err);
+}
+
+static void faulty_switch(struct hvb_image *image, struct hvb_request *request,
+                          struct hvb_error *err)
+{
+        if (!meets_fault(image, request))
+                real->snapshot_switch(image, request, err);
+}
+
+/* A publication that fails is taken back. */
+static void faulty_publish(struct hvb_image *image, struct hvb_request *request,
+                           struct hvb_snapshot_info *info, struct hvb_error *err)
+{
+        if (!meets_fault_then(image, request, real->snapshot_abort))
+                real->snapshot_publish(image, request, info, err);
 }
 
 static void faulty_goto(struct hvb_image *image, struct hvb_request *request, const char *id,
@@ -144,6 +180,9 @@ static gpointer make_faulty(gpointer driver)
         real = driver;
         memcpy(&faulty, real, MIN(sizeof(faulty), real->struct_bytes));
         faulty.snapshot_create = faulty_create;
+        faulty.snapshot_prepare = faulty_prepare;
+        faulty.snapshot_switch = faulty_switch;
+        faulty.snapshot_publish = faulty_publish;
         faulty.snapshot_goto = faulty_goto;
         faulty.snapshot_delete = faulty_delete;
         faulty.snapshot_load_vmstate = faulty_choose;
