@@ -5,17 +5,22 @@
  *      state; the VM state is read but for RAM, and judged to the last field
  *   2. over several disks: a record of the load is made durable
  *   3. the machine pauses
- *   4. RAM is read, each page against its sum
- *   5. the disks go back, the VM-state disk last: the commit
- *   6. devices and guest time take their state, the record goes, the machine goes on
+ *   4. the disks go back, the VM-state disk last: the commit
+ *   5. the machine gets new RAM, in which nothing is yet (ram-lazy.h); devices and guest time
+ *      take their state, the record goes, the machine goes on
+ *   6. RAM is read while the guest runs: what it touches, and all the rest
  *
- * What is refused in 1 or fails in 2 or 3 has changed nothing.  A failure in 4 costs the
- * running guest, but not its disks, which is why RAM comes before them.  A failure in 5 may
- * leave disks of two moments: the machine cannot go on, and the record stays.
+ * If asked to, or where RAM cannot be guarded, all of it is read between 3 and 4, each page
+ * against its sum, over what it held.
  *
- * A crash before 5 leaves the disks as they were: the record asks for the load to be
- * repeated, or for a delvm of the record.  In 5 it leaves some disks gone back and some not:
- * vm_loadvm_unfinished tells, and the load is repeated.  In 6 all disks have gone back.
+ * What is refused in 1 or fails in 2 or 3 has changed nothing.  A failure to read all of RAM
+ * costs the running guest, but not its disks, which is why it comes before them.  A failure in 4
+ * may leave disks of two moments: the machine cannot go on, and the record stays.  One in 6
+ * stops the machine for good, which another loadvm or a reset ends.
+ *
+ * A crash before 4 leaves the disks as they were: the record asks for the load to be
+ * repeated, or for a delvm of the record.  In 4 it leaves some disks gone back and some not:
+ * vm_loadvm_unfinished tells, and the load is repeated.  In 5 all disks have gone back.
  * One disk needs no record: it goes back in one switch.
  *
  * SPDX-License-Identifier: MIT
@@ -25,6 +30,7 @@
 
 #include "host/error.h"
 #include "snapshot/job.h"
+#include "snapshot/ram-lazy.h"
 #include "snapshot/vm-op.h"
 #include "snapshot/vm-state-file.h"
 
@@ -32,6 +38,8 @@ struct loadvm {
         struct vm_op op;
         const char *tag;
         struct vm_state_file state;
+        struct guest_memory fresh;      /* RAM that is loaded as the guest goes; no ram: read
+                                         * before.  Then what the machine had before */
 };
 
 /* ---- Before anything changes -------------------------------------------------------- */
@@ -73,6 +81,33 @@ static int judge_snapshots(struct loadvm *l, const struct vm_snapshot_options *o
         return 0;
 }
 
+static void loads_eagerly(struct loadvm *l, const struct hvb_error *why)
+{
+        g_autofree char *text = g_strdup_printf("loadvm: the guest waits until all of RAM is read: "
+                                                "%s", why->text);
+
+        guest_memory_clear(&l->fresh);
+        machine_tell(l->op.machine, text);
+}
+
+/* RAM for the machine, and who fills it. */
+static void prepare_ram(struct loadvm *l)
+{
+        const struct guest_memory *memory = machine_memory(l->op.machine);
+        struct hvb_error err = ERROR_INIT;
+        struct ram_base base = {
+                .info = *vm_op_state_disk(&l->op)->found,
+                .disk = vm_op_state_disk(&l->op)->disk,
+                .ram_offset = l->state.header.ram_offset,
+                .map = l->state.map,
+        };
+
+        if (guest_memory_init(&l->fresh, memory->ram_bytes, memory->huge_pages, &err) < 0 ||
+            ram_lazy_new(l->op.machine, &l->fresh, &base, &err) < 0)
+                loads_eagerly(l, &err);
+        l->state.map = base.map;
+}
+
 static int prepare(struct loadvm *l, const struct vm_snapshot_options *options)
 {
         struct vm_disk *state_disk;
@@ -90,6 +125,8 @@ static int prepare(struct loadvm *l, const struct vm_snapshot_options *options)
                 return ret;
         if (job_is_cancelled(l->op.job))
                 return error_set(l->op.err, -ECANCELED, "cancelled");
+        if (!options->eager)
+                prepare_ram(l);
         return torn_record(&l->op, l->tag);
 }
 
@@ -121,10 +158,29 @@ static int goto_disks(struct loadvm *l)
         return ret < 0 ? ret : goto_disk(l, (unsigned) l->op.state_disk);
 }
 
+/* All of RAM, in place, which from now on is like any other. */
+static int read_ram(struct loadvm *l)
+{
+        guest_memory_unwatch(machine_memory(l->op.machine));
+        return vm_state_load_ram(&l->state, l->op.machine, l->op.job, l->op.err);
+}
+
+static int change_ram(struct loadvm *l)
+{
+        int ret;
+
+        if (l->fresh.ram == NULL)
+                return 0;
+        ret = machine_swap_memory(l->op.machine, &l->fresh, l->op.err);
+        if (ret == 0)
+                ret = ram_lazy_start(ram_guard_of(machine_memory(l->op.machine)), l->op.err);
+        return ret;
+}
+
 /* The machine is paused.  On failure it has failed for good, and the text says more. */
 static int change(struct loadvm *l)
 {
-        int ret = vm_state_load_ram(&l->state, l->op.machine, l->op.job, l->op.err);
+        int ret = l->fresh.ram == NULL ? read_ram(l) : 0;
 
         if (ret < 0) {
                 torn_erase(&l->op);
@@ -139,7 +195,9 @@ static int change(struct loadvm *l)
                                                   "system_reset");
                 return ret;
         }
-        ret = device_states_apply(l->op.machine, &l->state.devices, l->op.err);
+        ret = change_ram(l);
+        if (ret == 0)
+                ret = device_states_apply(l->op.machine, &l->state.devices, l->op.err);
         if (ret == 0)
                 ret = torn_erase(&l->op);
         if (ret < 0) {
@@ -171,6 +229,7 @@ static int loadvm(struct loadvm *l, const struct vm_snapshot_options *options)
         if (ret == 0) {
                 machine_resume(m, &pause_nsec);
                 job_set(&l->op.job->pause_nsec, pause_nsec);
+                job_set(&l->op.job->done_bytes, machine_memory(m)->ram_bytes);
         }
         return ret;
 }
@@ -187,6 +246,7 @@ int vm_loadvm(struct machine *m, const struct vm_snapshot_options *options, stru
         if (ret == 0)
                 ret = loadvm(&l, options);
         vm_state_close(&l.state);
+        guest_memory_clear(&l.fresh);
         vm_op_end(&l.op);
         return ret;
 }

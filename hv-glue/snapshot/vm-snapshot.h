@@ -30,6 +30,7 @@ struct vm_snapshot_options {
         const char *const *disks;       /* ids that take part, NULL-terminated; NULL: all
                                          * writable ones */
         bool stopped;                   /* savevm: the guest stands still until all is saved */
+        bool eager;                     /* loadvm: all of RAM is read before the guest goes on */
 };
 
 /*

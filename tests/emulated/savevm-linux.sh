@@ -34,6 +34,7 @@ rounds_again()
 last_round() { rounds 0 | tail -n 1 | grep . || echo 0; }
 reached() { [ "$(last_round)" -ge "$1" ]; }
 goes_on() { [ "$(rounds_again "$1" "$2" | wc -l)" -gt 5 ]; }
+goes_on_meanwhile() { ! grep -qE 'guest (is stopped|waits)' "$dir/monitor"; }
 is_done() { grep -q "guest: done after round $last" "$serial"; }
 
 # From byte $1 on the guest, last known to be in round $2, counts from the moment of savevm
@@ -66,6 +67,9 @@ hold "savevm a: goes on after it" reached $((after + 3))
 load "loadvm a"
 load "loadvm a once more"
 command "savevm b"
+command "info jobs"
+sed -n 's/^\(.*stopped.*\)$/# \1/p' "$dir/monitor"
+hold "the guest goes on while RAM is saved and loaded" goes_on_meanwhile
 command "info snapshots"
 hold "info snapshots lists a" grep -q ' a  ' "$dir/monitor"
 hold "info snapshots lists b" grep -q ' b  ' "$dir/monitor"

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "host/error.h"
+#include "snapshot/ram-lazy.h"
 
 enum { FIRST_STEPS = 300 };
 
@@ -70,7 +71,9 @@ void bed_close(struct bed *b)
 
 int bed_save(struct bed *b, const char *tag, bool replace)
 {
-        struct vm_snapshot_options options = { .tag = tag, .replace = replace };
+        struct vm_snapshot_options options = {
+                .tag = tag, .replace = replace, .stopped = b->stopped,
+        };
 
         b->job = (struct vm_job) { .cancelled = 0 };
         return vm_savevm(b->m, &options, &b->job, &b->err);
@@ -78,7 +81,7 @@ int bed_save(struct bed *b, const char *tag, bool replace)
 
 int bed_load(struct bed *b, const char *tag)
 {
-        struct vm_snapshot_options options = { .tag = tag };
+        struct vm_snapshot_options options = { .tag = tag, .eager = b->eager };
 
         b->job = (struct vm_job) { .cancelled = 0 };
         return vm_loadvm(b->m, &options, &b->job, &b->err);
@@ -89,6 +92,14 @@ int bed_del(struct bed *b, const char *tag)
         struct vm_snapshot_options options = { .tag = tag };
 
         return vm_delvm(b->m, &options, NULL, &b->err);
+}
+
+int bed_wait_loaded(struct bed *b)
+{
+        struct ram_guard *guard = ram_guard_of(machine_memory(b->m));
+        struct vm_job job = { .cancelled = 0 };
+
+        return guard == NULL ? 0 : ram_lazy_wait(guard, &job, &b->err);
 }
 
 static gint compare_words(gconstpointer a, gconstpointer b)

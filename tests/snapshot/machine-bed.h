@@ -19,6 +19,8 @@ struct bed {
         struct machine *m;              /* NULL: closed */
         struct hvb_error err;           /* of the last call below */
         struct vm_job job;
+        bool stopped;                   /* how to save and load: as in vm_snapshot_options */
+        bool eager;
 };
 
 /* Makes images and a machine that is paused after some steps. */
@@ -31,6 +33,8 @@ void bed_machine_open(struct bed *b);
 int bed_save(struct bed *b, const char *tag, bool replace);
 int bed_load(struct bed *b, const char *tag);
 int bed_del(struct bed *b, const char *tag);
+/* What a load left to be read is read; -EIO: it cannot be. */
+int bed_wait_loaded(struct bed *b);
 
 /* "a" complete and loadable, "a?" complete without VM state, "a@virtio0" partial; sorted, with
  * spaces between.  g_free. */

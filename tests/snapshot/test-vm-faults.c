@@ -137,7 +137,8 @@ static void test_replace(gconstpointer disk_count)
         bed_close(&b);
 }
 
-/* Nothing changed, or the machine says that it failed and a second load leads out. */
+/* Nothing changed, or the machine says that it failed and a second load leads out.  All of RAM is
+ * read before the guest goes on: test-vm-live has the other way. */
 static void test_loadvm(gconstpointer disk_count)
 {
         unsigned nth = 0;
@@ -148,6 +149,7 @@ static void test_loadvm(gconstpointer disk_count)
         int ret;
 
         bed_open(&b, GPOINTER_TO_UINT(disk_count), BED_RAM_BYTES);
+        b.eager = true;
         g_assert_cmpint(bed_save(&b, "a", false), ==, 0);
         saved = fake_step(b.m);
         calls = count_calls(&b, load);
@@ -221,7 +223,9 @@ enum { REPLACE_STEPS = 50 };
 
 static void child_open(struct bed *b, const char *directory, unsigned disk_count)
 {
-        *b = (struct bed) { .disk_count = disk_count, .ram_bytes = BED_RAM_BYTES };
+        *b = (struct bed) {
+                .disk_count = disk_count, .ram_bytes = BED_RAM_BYTES, .eager = true,
+        };
         for (unsigned i = 0; i < disk_count; i++)
                 b->paths[i] = g_strdup_printf("%s/disk%u.qcow2", directory, i);
         bed_machine_open(b);
