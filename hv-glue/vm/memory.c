@@ -14,6 +14,7 @@
 
 #define MIB             (1ull << 20)
 #define ALIGNMENT       (2 * MIB)
+#define FREE_BYTES      (16 * MIB)
 #define RAM_MIN         (8 * MIB)
 #define RAM_MAX         (1ull << 40)
 
@@ -56,8 +57,20 @@ int guest_memory_init(struct guest_memory *mem, uint64_t ram_bytes, bool huge_pa
         return 0;
 }
 
+/*
+ * In pieces, before anything that keeps the process's other mappings waiting while it walks
+ * all pages (unmapping, the end of a watch): a guest may be running in other memory.
+ */
+static void give_pages_back(struct guest_memory *mem)
+{
+        for (uint64_t at = 0; at < mem->ram_bytes; at += FREE_BYTES)
+                madvise(mem->ram + at, MIN(FREE_BYTES, mem->ram_bytes - at), MADV_DONTNEED);
+}
+
 void guest_memory_clear(struct guest_memory *mem)
 {
+        if (mem->ram != NULL)
+                give_pages_back(mem);
         guest_memory_unwatch(mem);
         if (mem->ram != NULL)
                 munmap(mem->ram, mem->ram_bytes);
