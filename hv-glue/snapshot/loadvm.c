@@ -4,7 +4,7 @@
  *   1. while the machine runs: the tag must be on all disks, of one moment, with a VM
  *      state; the VM state is read but for RAM, and judged to the last field
  *   2. over several disks: a record of the load is made durable
- *   3. the machine pauses
+ *   3. what of going back grows with the disks is done; the machine pauses
  *   4. the disks go back, the VM-state disk last: the commit
  *   5. the machine gets new RAM, in which nothing is yet (ram-lazy.h); devices and guest time
  *      take their state, the record goes, the machine goes on
@@ -108,6 +108,18 @@ static void prepare_ram(struct loadvm *l)
         l->state.map = base.map;
 }
 
+static int prepare_disks(struct loadvm *l)
+{
+        int ret = 0;
+
+        for (unsigned i = 0; i < l->op.disks.count && ret == 0; i++) {
+                struct vm_disk *d = &l->op.disks.disks[i];
+
+                ret = disk_goto_prepare(d, d->found->id_str, l->tag, l->op.job, l->op.err);
+        }
+        return ret;
+}
+
 static int prepare(struct loadvm *l, const struct vm_snapshot_options *options)
 {
         struct vm_disk *state_disk;
@@ -131,6 +143,16 @@ static int prepare(struct loadvm *l, const struct vm_snapshot_options *options)
 }
 
 /* ---- The change --------------------------------------------------------------------- */
+
+/* No disk has gone back: they are as before, the record as well.  The first error stays. */
+static void take_back(struct loadvm *l)
+{
+        struct hvb_error first = *l->op.err;
+
+        vm_disks_abort(&l->op.disks);
+        torn_erase(&l->op);
+        *l->op.err = first;
+}
 
 /* Words behind the text of the error: what the operator can do now. */
 static void advise(struct loadvm *l, const char *words)
@@ -183,13 +205,14 @@ static int change(struct loadvm *l)
         int ret = l->fresh.ram == NULL ? read_ram(l) : 0;
 
         if (ret < 0) {
-                torn_erase(&l->op);
+                take_back(l);
                 advise(l, "RAM is lost, the disks are as before: system_reset, or loadvm of "
                           "another snapshot");
                 return ret;
         }
         ret = goto_disks(l);
         if (ret < 0) {
+                vm_disks_abort(&l->op.disks);
                 advise(l, l->op.disks.count > 1 ? "disks may be of two moments: repeat the loadvm"
                                                 : "RAM is lost: repeat the loadvm, or "
                                                   "system_reset");
@@ -217,12 +240,11 @@ static int loadvm(struct loadvm *l, const struct vm_snapshot_options *options)
         if (ret < 0)
                 return ret;
         job_set(&l->op.job->total_bytes, machine_memory(m)->ram_bytes);
-        ret = machine_pause(m, RUN_STATE_RESTORE_VM, l->op.err);
+        ret = prepare_disks(l);
+        if (ret == 0)
+                ret = machine_pause(m, RUN_STATE_RESTORE_VM, l->op.err);
         if (ret < 0) {
-                struct hvb_error first = *l->op.err;
-
-                torn_erase(&l->op);
-                *l->op.err = first;
+                take_back(l);
                 return ret;
         }
         ret = change(l);

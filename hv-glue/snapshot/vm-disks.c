@@ -202,6 +202,14 @@ static void start_create(struct drive *drive, struct hvb_request *request, void 
                                              c->err);
 }
 
+static void start_goto_prepare(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct control *c = opaque;
+
+        drive_driver(drive)->snapshot_goto_prepare(drive_image(drive), request, c->id, c->tag,
+                                                   c->err);
+}
+
 static void start_goto(struct drive *drive, struct hvb_request *request, void *opaque)
 {
         struct control *c = opaque;
@@ -340,10 +348,30 @@ void vm_disks_abort(struct vm_disks *disks)
         }
 }
 
+static int call_can_prepare_goto(struct drive *drive, void *opaque)
+{
+        (void) opaque;
+        return HVB_HAS(drive_driver(drive), snapshot_goto_prepare) ? 0 : -ENOTSUP;
+}
+
+int disk_goto_prepare(struct vm_disk *d, const char *id, const char *tag, struct vm_job *job,
+                      struct hvb_error *err)
+{
+        struct control c = { .id = id, .tag = tag, .job = job, .err = err };
+        int ret;
+
+        if (drive_thread_call(d->disk->thread, call_can_prepare_goto, NULL) < 0)
+                return 0;
+        ret = run(d, start_goto_prepare, &c, "load");
+        d->is_prepared = ret == 0;
+        return ret;
+}
+
 int disk_goto(struct vm_disk *d, const char *id, const char *tag, struct hvb_error *err)
 {
         struct control c = { .id = id, .tag = tag, .err = err };
 
+        d->is_prepared = false;
         return run(d, start_goto, &c, "load");
 }
 

@@ -19,6 +19,7 @@ struct vm_disk {
         unsigned info_count;
         const struct hvb_snapshot_info *found;  /* of the tag in question, in infos; or NULL:
                                                  * the complete set's, else the first */
+        bool is_prepared;               /* until publish or goto, whatever comes of it, or abort */
 };
 
 struct vm_disks {
@@ -58,6 +59,9 @@ int disk_prepare(struct vm_disk *d, const struct hvb_snapshot_info *info, uint32
                  struct vm_job *job, struct hvb_error *err);
 int disk_switch(struct vm_disk *d, const char *tag, struct hvb_error *err);
 int disk_publish(struct vm_disk *d, struct hvb_snapshot_info *info, struct hvb_error *err);
+/* What of goto grows with the disk; nothing where the driver does that in one. */
+int disk_goto_prepare(struct vm_disk *d, const char *id, const char *tag, struct vm_job *job,
+                      struct hvb_error *err);
 int disk_goto(struct vm_disk *d, const char *id, const char *tag, struct hvb_error *err);
 int disk_delete(struct vm_disk *d, const char *id, const char *tag, struct hvb_error *err);
 /* load_vmstate reads this snapshot's from now on. */

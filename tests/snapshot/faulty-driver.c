@@ -100,7 +100,7 @@ static void faulty_switch(struct hvb_image *image, struct hvb_request *request,
                 real->snapshot_switch(image, request, err);
 }
 
-/* A publication that fails is taken back. */
+/* A publication that fails is taken back, and so is a goto that was prepared. */
 static void faulty_publish(struct hvb_image *image, struct hvb_request *request,
                            struct hvb_snapshot_info *info, struct hvb_error *err)
 {
@@ -108,10 +108,17 @@ static void faulty_publish(struct hvb_image *image, struct hvb_request *request,
                 real->snapshot_publish(image, request, info, err);
 }
 
+static void faulty_goto_prepare(struct hvb_image *image, struct hvb_request *request,
+                                const char *id, const char *name, struct hvb_error *err)
+{
+        if (!meets_fault(image, request))
+                real->snapshot_goto_prepare(image, request, id, name, err);
+}
+
 static void faulty_goto(struct hvb_image *image, struct hvb_request *request, const char *id,
                         const char *name, struct hvb_error *err)
 {
-        if (!meets_fault(image, request))
+        if (!meets_fault_then(image, request, real->snapshot_abort))
                 real->snapshot_goto(image, request, id, name, err);
 }
 
@@ -183,6 +190,7 @@ static gpointer make_faulty(gpointer driver)
         faulty.snapshot_prepare = faulty_prepare;
         faulty.snapshot_switch = faulty_switch;
         faulty.snapshot_publish = faulty_publish;
+        faulty.snapshot_goto_prepare = faulty_goto_prepare;
         faulty.snapshot_goto = faulty_goto;
         faulty.snapshot_delete = faulty_delete;
         faulty.snapshot_load_vmstate = faulty_choose;
