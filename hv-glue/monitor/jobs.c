@@ -20,6 +20,7 @@ struct jobs {
         GList *live;                    /* all that have not concluded */
         struct job_report last;
         bool has_last;
+        bool eager;
 };
 
 const char *job_kind_name(enum job_kind kind)
@@ -133,6 +134,7 @@ static int call(struct job *job)
                 .replace = request->replace,
                 .vmstate_disk = request->vmstate_disk,
                 .disks = request->disks,
+                .eager = job->jobs->eager,
         };
 
         if (request->disks != NULL) {
@@ -202,6 +204,11 @@ static void done(struct task *task)
 }
 
 /* ---- All of them -------------------------------------------------------------------- */
+
+void jobs_set_eager(struct jobs *jobs, bool eager)
+{
+        jobs->eager = eager;
+}
 
 struct jobs *jobs_new(struct machine *machine, struct tasks *tasks,
                       void (*changed)(void *opaque, const struct job *job), void *opaque)

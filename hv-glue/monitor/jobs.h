@@ -65,6 +65,8 @@ struct jobs;
 /* changed is told of each new status of jobs that have an id. */
 struct jobs *jobs_new(struct machine *machine, struct tasks *tasks,
                       void (*changed)(void *opaque, const struct job *job), void *opaque);
+/* How loads are made: see struct vm_snapshot_options. */
+void jobs_set_eager(struct jobs *jobs, bool eager);
 /* After tasks_free. */
 void jobs_free(struct jobs *jobs);
 

@@ -290,6 +290,7 @@ struct monitors *monitors_new(struct machine *machine, const struct monitor_host
         monitors->host = *host;
         monitors->tasks = tasks_new();
         monitors->jobs = jobs_new(machine, monitors->tasks, job_changed, monitors);
+        jobs_set_eager(monitors->jobs, host->eager);
         monitors->listeners = g_ptr_array_new_with_free_func(listener_free);
         monitors->hmps = g_ptr_array_new();
         monitors->qmps = g_ptr_array_new();

@@ -24,6 +24,7 @@ struct monitors;
 struct monitor_host {
         void *opaque;
         const char *version;            /* "MAJOR.MINOR.MICRO", of hv */
+        bool eager;                     /* loadvm: see struct vm_snapshot_options */
         void (*quit)(void *opaque);     /* "quit": leave the main loop.  May come again */
 };
 

@@ -208,6 +208,14 @@ static int set_paused(struct hv_options *options, const char *value, struct hvb_
         return 0;
 }
 
+static int set_eager(struct hv_options *options, const char *value, struct hvb_error *err)
+{
+        (void) value;
+        (void) err;
+        options->eager = true;
+        return 0;
+}
+
 static int set_no_reboot(struct hv_options *options, const char *value, struct hvb_error *err)
 {
         (void) value;
@@ -264,6 +272,8 @@ static const struct hv_option table[] = {
         { "qmp", "DEV", set_qmp, "monitor for programs: unix:PATH" },
         { "nographic", NULL, set_nographic, "as -serial mon:stdio" },
         { "loadvm", "TAG", set_load_tag, "start from the snapshot TAG" },
+        { "eager", NULL, set_eager,
+          "loadvm reads all of RAM before the guest goes on" },
         { "S", NULL, set_paused, "do not run until 'cont'" },
         { "no-reboot", NULL, set_no_reboot, "exit instead of rebooting" },
         { "huge-pages", "on|off", set_huge_pages, "transparent huge pages for memory (off)" },

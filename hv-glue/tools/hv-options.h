@@ -32,6 +32,7 @@ struct hv_options {
         struct hv_channel qmp;
         bool multiplexed;               /* serial line and monitor share stdio: Ctrl-a */
         char *load_tag;                 /* or NULL */
+        bool eager;
         bool paused;                    /* -S */
         char *pid_file;                 /* or NULL */
 };

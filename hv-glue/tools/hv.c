@@ -157,7 +157,12 @@ static int add_monitor(struct hv *hv, struct hvb_error *err)
 
 static int make_monitors(struct hv *hv, struct hvb_error *err)
 {
-        const struct monitor_host host = { .opaque = hv, .version = HV_VERSION, .quit = quit };
+        const struct monitor_host host = {
+                .opaque = hv,
+                .version = HV_VERSION,
+                .eager = hv->options.eager,
+                .quit = quit,
+        };
         int ret;
 
         hv->monitors = monitors_new(hv->machine, &host);
@@ -170,7 +175,9 @@ static int make_monitors(struct hv *hv, struct hvb_error *err)
 /* From a snapshot, or from the start; disks that a load has left halfway only the former. */
 static int start(struct hv *hv, struct hvb_error *err)
 {
-        const struct vm_snapshot_options options = { .tag = hv->options.load_tag };
+        const struct vm_snapshot_options options = {
+                .tag = hv->options.load_tag, .eager = hv->options.eager,
+        };
         g_autofree char *tag = NULL;
         int ret;
 
