@@ -1,6 +1,9 @@
 /*
  * snapshot-phases.c - see snapshot-phases.h.
  *
+ * A request that ends what is prepared does so in any case: cancelling it does not keep it from
+ * its turn, and then it ends with an abort.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
@@ -167,7 +170,7 @@ int prepared_goto(struct prepared_goto *s, struct image *img, const char *id, co
         s->was_taken = false;
         if (!img->prepared || !img->prepared->is_goto)
                 goto done;
-        CO_TRY(s, done, co_lock_acquire(&img->phase_lock, &s->phase));
+        CO_TRY(s, done, co_shielded(co_lock_acquire(&img->phase_lock, &s->phase)));
         if (!is_prepared_goto(img, id, name))
                 goto unlock;
         s->was_taken = true;
@@ -205,7 +208,7 @@ int snapshot_abort(struct snapshot_phase *s, struct image *img, struct hvb_error
 {
         CO_BEGIN(s);
         s->cancels = cancel_preparation(img);
-        CO_TRY(s, done, co_lock_acquire(&img->phase_lock, &s->phase));
+        CO_TRY(s, done, co_shielded(co_lock_acquire(&img->phase_lock, &s->phase)));
         if (!ready(img) && s->cancels)
                 goto unlock;
         if (!ready(img))

@@ -165,16 +165,40 @@ static uint64_t draw_size(struct disorder *d)
         return 4 * (sectors / 4 + 1 + disorder_below(d, sectors - sectors / 4));
 }
 
+static void describe(struct act *a)
+{
+        a->info.struct_bytes = sizeof(a->info);
+        a->info.icount = UINT64_MAX;
+        if (a->d->has_saved)
+                a->info.vm_state_bytes = STATE_UNITS * UNIT_BYTES;
+}
+
 static void start_create(struct act *a)
 {
         const struct disorder *d = a->d;
 
-        a->info.struct_bytes = sizeof(a->info);
-        a->info.icount = UINT64_MAX;
-        if (d->has_saved)
-                a->info.vm_state_bytes = STATE_UNITS * UNIT_BYTES;
         d->subject.driver->snapshot_create(d->subject.image, a->request, &a->info, a->flags,
                                            &a->err);
+}
+
+/* The request of the phase at hand. */
+static void start_phase(struct act *a)
+{
+        const struct hvb_driver *driver = a->d->subject.driver;
+        struct hvb_image *image = a->d->subject.image;
+
+        if (a->phase == PHASE_ABORT)
+                driver->snapshot_abort(image, a->request, &a->err);
+        else if (a->phase == PHASE_SWITCH)
+                driver->snapshot_switch(image, a->request, &a->err);
+        else if (a->kind == ACT_GOTO && a->phase == PHASE_PREPARE)
+                driver->snapshot_goto_prepare(image, a->request, NULL, a->info.name, &a->err);
+        else if (a->kind == ACT_GOTO)
+                driver->snapshot_goto(image, a->request, NULL, a->info.name, &a->err);
+        else if (a->phase == PHASE_PREPARE)
+                driver->snapshot_prepare(image, a->request, &a->info, a->flags, &a->err);
+        else
+                driver->snapshot_publish(image, a->request, &a->info, &a->err);
 }
 
 static void start_act(struct act *a)
@@ -182,6 +206,10 @@ static void start_act(struct act *a)
         const struct hvb_driver *driver = a->d->subject.driver;
         struct hvb_image *image = a->d->subject.image;
 
+        if (a->phase != PHASE_ALL) {
+                start_phase(a);
+                return;
+        }
         switch (a->kind) {
         case ACT_CREATE:
                 start_create(a);
@@ -202,25 +230,98 @@ static void start_act(struct act *a)
         }
 }
 
+/* Beside something prepared nothing else is; and who goes where that is prepared takes it. */
+static bool is_in_phases(const struct disorder *d)
+{
+        GList *l;
+
+        for (l = d->controls.head; l; l = l->next)
+                if (((struct act *)l->data)->phase != PHASE_ALL)
+                        return true;
+        return false;
+}
+
+static void draw_phases(struct act *a)
+{
+        static const enum act_phase aborts[] = {
+                PHASE_ALL, PHASE_ALL, PHASE_ALL, PHASE_PREPARE, PHASE_SWITCH,
+        };
+
+        if ((a->kind != ACT_CREATE && a->kind != ACT_GOTO) || is_in_phases(a->d) ||
+            !disorder_chance(a->d, 50))
+                return;
+        a->phase = PHASE_PREPARE;
+        a->abort_after = aborts[disorder_below(a->d, G_N_ELEMENTS(aborts))];
+        disorder_step(a->d, "%u in phases%s", a->id, a->abort_after == PHASE_ALL ? "" :
+                      a->abort_after == PHASE_PREPARE ? ", aborted when prepared"
+                      : ", aborted when switched");
+}
+
 /* While VM state is saved or loaded, what that means must not change. */
 void control_start(struct disorder *d)
 {
+        enum act_kind kind = draw_kind(d);
         struct act *a;
 
-        if (d->controls.length >= CONTROLS_MAX || d->state_acts > 0)
+        if (d->controls.length >= CONTROLS_MAX || d->state_acts > 0 ||
+            (kind == ACT_GOTO && is_in_phases(d)) || (kind == ACT_FORGET && is_in_phases(d)))
                 return;
-        a = act_new(d, draw_kind(d));
+        a = act_new(d, kind);
         g_snprintf(a->info.name, sizeof(a->info.name), "s%u", (unsigned)disorder_below(d, 4));
         if (a->kind == ACT_RESIZE)
                 a->units_after = draw_size(d);
         if (a->kind == ACT_CREATE && disorder_chance(d, 60))
                 a->flags = HVB_SNAPSHOT_REPLACE;
+        describe(a);
+        draw_phases(a);
         g_queue_push_tail_link(&d->controls, &a->turn_link);
         disorder_step(d, "%u %s %s, %#" PRIx64 " bytes", a->id, act_name(a), a->info.name,
                       a->units_after * UNIT_BYTES);
         if (d->controls.length == 1)
                 take_turn(a);
         start_act(a);
+}
+
+/* ---- from phase to phase ---- */
+
+/* What the phase that succeeded is followed by; PHASE_ALL: nothing. */
+static enum act_phase next_phase(const struct act *a)
+{
+        if (a->phase == PHASE_LAST)
+                return PHASE_ALL;
+        if (a->abort_after == a->phase)
+                return PHASE_ABORT;
+        return a->kind == ACT_GOTO || a->phase == PHASE_SWITCH ? PHASE_LAST : PHASE_SWITCH;
+}
+
+bool control_goes_on(struct act *a, int *result)
+{
+        struct disorder *d = a->d;
+
+        if (a->phase == PHASE_ALL)
+                return false;
+        if (a->phase == PHASE_ABORT) {
+                if (*result != 0)
+                        disorder_fail(d, "%u: the abort failed: %d", a->id, *result);
+                a->cancelled = true;
+                *result = -ECANCELED;
+                return false;
+        }
+        if (a->phase == PHASE_SWITCH)
+                a->moment_end = d->now;
+        if (*result < 0 && a->phase == PHASE_SWITCH)
+                a->phase = PHASE_ABORT;         /* it is prepared still */
+        else
+                a->phase = *result < 0 ? PHASE_ALL : next_phase(a);
+        if (a->phase == PHASE_ALL)
+                return false;
+        a->asked = ++d->now;
+        if (a->phase == PHASE_SWITCH)
+                a->moment = a->asked;
+        a->err.code = 0;
+        d->request_count++;
+        start_phase(a);
+        return true;
 }
 
 /* ---- what became of it ---- */

@@ -41,6 +41,8 @@ static void on_complete(struct hvb_request *request)
                           UINT64_C(0x9e3779b97f4a7c15);
         disorder_step(d, "  %u ends: %d%s%s", a->id, result, a->err.code ? ", " : "",
                       a->err.code ? a->err.text : "");
+        if (act_is_control(a->kind) && control_goes_on(a, &result))
+                return;
         g_queue_unlink(&d->acts, &a->link);
         if (result == -ECANCELED && !a->cancelled)
                 disorder_fail(d, "%s %u: was not cancelled", act_name(a), a->id);
@@ -60,7 +62,7 @@ struct act *act_new(struct disorder *d, enum act_kind kind)
         a->d = d;
         a->kind = kind;
         a->id = d->next_id++;
-        a->started = ++d->now;
+        a->started = a->asked = ++d->now;
         a->err.struct_bytes = sizeof(a->err);
         a->request = subject_request_new();
         a->request->complete = on_complete;
@@ -278,11 +280,17 @@ static void judge_read(struct act *a)
 
 static void judge_drain(const struct act *a)
 {
-        const struct act *oldest = g_queue_peek_head(&a->d->acts);
+        GList *l;
 
-        if (oldest && oldest->started < a->started)
-                disorder_fail(a->d, "drain %u ended before %s %u", a->id, act_name(oldest),
-                              oldest->id);
+        for (l = a->d->acts.head; l; l = l->next) {
+                const struct act *other = l->data;
+
+                if (other->asked < a->asked) {
+                        disorder_fail(a->d, "drain %u ended before %s %u", a->id,
+                                      act_name(other), other->id);
+                        return;
+                }
+        }
 }
 
 /* A part of a cluster can be compressed only while the disk ends with it. */

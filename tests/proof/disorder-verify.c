@@ -110,16 +110,20 @@ static bool read_shot(struct disorder *d, const struct shot *shot, uint32_t **re
 static void adopt_disk(struct act *create, const struct shot *shot)
 {
         struct disorder *d = create->d;
-        struct moments all = { create->turn, d->now };
+        const struct moments possible = {
+                create->moment ? create->moment : create->turn,
+                create->moment_end ? create->moment_end : d->now,
+        };
+        struct moments all = possible;
         uint64_t i;
 
         for (i = 0; i < shot->unit_count; i++) {
-                struct moments when = { create->turn, d->now };
+                struct moments when = possible;
 
                 if (!area_see(d->area, i, shot->values[i], &when)) {
                         disorder_fail(d, "create %u: unit at %#" PRIx64 " is %u, must be %s",
                                       create->id, i * UNIT_BYTES, shot->values[i],
-                                      area_describe(d->area, i, create->turn));
+                                      area_describe(d->area, i, possible.begin));
                         return;
                 }
                 all.begin = MAX(all.begin, when.begin);

@@ -11,6 +11,8 @@
  *   4. control operations take effect in the order in which they were started
  *   5. a request that was cancelled has happened, or has not; a snapshot operation that was
  *      cancelled has not, and nothing leaks
+ *      (the same of one that is done phase by phase, and aborted or cancelled between; its snapshot
+ *      is the disk at one moment of the switch)
  *   6. a drain completes after all that was started before
  *   7. whenever nothing is in flight, disk and list are what they must be and a check finds
  *      nothing; the same after closing and opening
@@ -50,9 +52,12 @@ static inline bool act_is_control(enum act_kind kind)
         return kind >= ACT_FORGET;
 }
 
+/* Requests that an operation is made of. */
+enum act_phase { PHASE_ALL, PHASE_PREPARE, PHASE_SWITCH, PHASE_LAST, PHASE_ABORT };
+
 struct disorder;
 
-/* One request. */
+/* One request, or one for each phase. */
 struct act {
         struct disorder *d;
         GList link;                     /* in d->acts */
@@ -60,6 +65,7 @@ struct act {
         enum act_kind kind;
         uint32_t id;
         uint64_t started;
+        uint64_t asked;                 /* when its request at hand was started */
         bool cancelled;
         struct hvb_request *request;
         struct hvb_error err;
@@ -78,6 +84,10 @@ struct act {
         uint64_t turn;                  /* when all before it had ended; 0: not yet */
         int expected;                   /* the result, if not cancelled */
         bool changes;                   /* it began changes of the disk */
+        enum act_phase phase;           /* of what is done phase by phase: the request at hand */
+        enum act_phase abort_after;     /* PHASE_ALL: not at all */
+        uint64_t moment;                /* a creation's: not before this ... */
+        uint64_t moment_end;            /* ... nor after; 0: now */
         uint64_t units_after;           /* how long the disk becomes */
         struct hvb_snapshot_info info;
 };
@@ -171,6 +181,8 @@ void data_end(struct act *a, int result);
 /* ---- disorder-control.c ---- */
 
 void control_start(struct disorder *d);
+/* The request has completed: starts the next phase, or false and *result is the operation's. */
+bool control_goes_on(struct act *a, int *result);
 void control_end(struct act *a, int result);
 void state_start(struct disorder *d);
 void state_end(struct act *a, int result);

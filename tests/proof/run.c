@@ -80,6 +80,7 @@ bool run_record(struct run *r, const struct world *world, const char *names, uin
         }
         if (s.live)
                 live_finish(&s, NULL);
+        stage_forget_phases(&s);
         r->models[i] = s.model;
         if (is_refusal(world, ret)) {
                 sim_close(&s.bed);

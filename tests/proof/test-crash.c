@@ -65,8 +65,25 @@ static const char *const live_sequences[] = {
         "write wide, then goto b at once, then write many, then flush, then create",
 };
 
+/* Phase by phase, whatever the guest does between them. */
+static const char *const phase_sequences[] = {
+        "write many, then prepare, then burst, then switch, then write many, then flush, "
+                "then save, then publish, then discard",
+        "prepare, then write new, then flush, then discard, then switch, then burst, "
+                "then discard private, then share, then publish, then write many",
+        "save, then prepare, then write many, then abort, then write many, then flush",
+        "prepare, then burst, then share, then switch, then write many, then flush, then abort, "
+                "then discard, then flush",
+        "prepare replace, then write new, then switch, then write on shared, then publish replace, "
+                "then write many, then flush",
+        "prepare goto a, then write many, then flush, then goto a, then write new",
+        "prepare goto b, then burst, then discard, then abort, then delete a",
+};
+
 /* Large clusters show little more, and take much longer to look at. */
-enum { PAIRS_EVERY = 16, LIVE_SEEDS = 4, LARGE_BYTES = 65536, LARGE_EVERY = 6 };
+enum {
+        PAIRS_EVERY = 16, LIVE_SEEDS = 4, LARGE_BYTES = 65536, LARGE_EVERY = 6, PHASES_EVERY = 3,
+};
 
 static struct explore explore;
 static struct explore_budget budget = {
@@ -103,7 +120,8 @@ static bool stands_alone(const struct world *w, const struct step *step)
 
 static bool is_setup(const struct step *step)
 {
-        return step_is_live(step) || strstr(step->name, " as ") || strstr(step->name, " at once");
+        return step_is_live(step) || strstr(step->name, " as ") ||
+               strstr(step->name, " at once") || strstr(step->name, " in phases");
 }
 
 /* True if a name before it in the run is gone, or not there yet. */
@@ -159,6 +177,19 @@ static void explore_live(const struct world *w, unsigned every, uint64_t seed,
         live_states += explore.states - before;
 }
 
+/* One in every, from number first on. */
+static void explore_phases(const struct world *w, unsigned first, unsigned every, uint64_t seed,
+                           gint64 until)
+{
+        uint64_t before = explore.states;
+        unsigned i;
+
+        for (i = first; i < G_N_ELEMENTS(phase_sequences) && g_get_monotonic_time() < until;
+             i += every)
+                explore_one(w, phase_sequences[i], seed);
+        live_states += explore.states - before;
+}
+
 static void explore_live_briefly(const struct world *w)
 {
         bool is_large = w->format->cluster_bytes >= LARGE_BYTES;
@@ -166,6 +197,8 @@ static void explore_live_briefly(const struct world *w)
         explore.budget = live_budget;
         explore_live(w, is_large ? LARGE_EVERY : 1, (uint64_t)first_seed,
                      is_large ? 1 : LIVE_SEEDS, G_MAXINT64);
+        explore_phases(w, (unsigned)(w->format - world_formats) % PHASES_EVERY, PHASES_EVERY,
+                       (uint64_t)first_seed, G_MAXINT64);
         explore.budget = budget;
 }
 
@@ -234,6 +267,7 @@ static void test_soak(void)
                 for (i = 0; i < world_format_count; i++) {
                         world_init(&w, &world_formats[i]);
                         explore_live(&w, 1, (uint64_t)first_seed + LIVE_SEEDS + round, 1, until);
+                        explore_phases(&w, 0, 1, (uint64_t)first_seed + round, until);
                         if (round < PAIRS_EVERY)
                                 explore_pairs(&w, PAIRS_EVERY, round, until);
                         else

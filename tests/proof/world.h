@@ -54,12 +54,15 @@ struct stage {
         struct bed bed;
         struct model *model;            /* owned */
         struct live *live;              /* owned; an operation that was begun, or NULL */
+        GBytes *saved;                  /* VM state, for phase_publish; or NULL */
+        GBytes *switched;               /* the prepared snapshot's disk, or NULL */
 };
 
 struct step {
         const char *name;
         int (*run)(struct stage *s, const struct step *step);
         bool durable;                   /* what is acknowledged survives, disk content included */
+        bool is_phase;                  /* of an operation that other steps begin and end */
         bool marked;                    /* a version 3 image is dirty while counts move */
         int cluster;                    /* >= 0: counted from the first; < 0: from the end */
         unsigned start_eighths;         /* of a cluster, added to that */
@@ -85,6 +88,22 @@ int live_finish(struct stage *s, const struct step *step);
 /* The model is what it is between two steps. */
 void live_note(struct stage *s);
 
+/* ---- operations phase by phase (phases.c) ---- */
+
+int phase_prepare(struct stage *s, const struct step *step);
+int phase_switch(struct stage *s, const struct step *step);
+/* VM state, new or by reference to that of a snapshot. */
+int phase_save(struct stage *s, const struct step *step);
+int phase_share(struct stage *s, const struct step *step);
+int phase_publish(struct stage *s, const struct step *step);
+int phase_abort(struct stage *s, const struct step *step);
+int phase_goto_prepare(struct stage *s, const struct step *step);
+/* In a row. */
+int phases_create(struct stage *s, const struct step *step);
+int phases_goto(struct stage *s, const struct step *step);
+/* What an abort or a publication has ended. */
+void stage_forget_phases(struct stage *s);
+
 static inline bool step_begins(const struct step *step)
 {
         return step->run == live_begin_create || step->run == live_begin_delete ||
@@ -94,7 +113,8 @@ static inline bool step_begins(const struct step *step)
 /* Not for running alone. */
 static inline bool step_is_live(const struct step *step)
 {
-        return step_begins(step) || step->run == live_wait || step->run == live_finish;
+        return step_begins(step) || step->run == live_wait || step->run == live_finish ||
+               step->is_phase;
 }
 
 /* -errno of the driver, or -ERANGE: the disk is too small by now.  Then the model is as before. */

@@ -329,6 +329,47 @@ static void test_progress(void)
         scene_end(&s);
 }
 
+/* What is being saved when the publication begins is the snapshot's, and nothing after that. */
+static void test_saving(void)
+{
+        enum { SAVES = 8, PART = STATE_BYTES / SAVES };
+        struct hvb_snapshot_info info = {
+                .struct_bytes = sizeof(info), .name = "a", .vm_state_bytes = STATE_BYTES,
+        };
+        g_autofree uint8_t *state = g_malloc(STATE_BYTES);
+        g_autofree uint8_t *junk = g_malloc(PART);
+        struct snapshot_task saves[SAVES + 1] = { 0 };
+        struct snapshot_task publish = { .info = &info };
+        struct scene s;
+        unsigned i;
+
+        if (qemu_img_missing())
+                return;
+        scene_begin(&s, "cluster_size=4k", DISK_BYTES);
+        scene_write(&s, 30);
+        g_assert_cmpint(bed_prepare(&s.bed, "a", 0), ==, 0);
+        scene_switch(&s, "a");
+        state_fill(state);
+        memset(junk, 0xdd, PART);
+        for (i = 0; i < SAVES; i++) {
+                saves[i].offset = i * PART;
+                saves[i].iov = (struct iovec){ state + i * PART, PART };
+                start(&s, &saves[i], bed_save_step);
+        }
+        start(&s, &publish, bed_publish_step);
+        saves[SAVES].iov = (struct iovec){ junk, PART };
+        start(&s, &saves[SAVES], bed_save_step);
+        snapshot_poll(&s.bed, &publish);
+        for (i = 0; i <= SAVES; i++) {
+                snapshot_poll(&s.bed, &saves[i]);
+                g_assert_cmpint(saves[i].base.result, ==, i < SAVES ? 0 : -EBUSY);
+        }
+        g_assert_cmpint(publish.base.result, ==, 0);
+        scene_verify(&s);
+        expect_state(&s, "a");
+        scene_end(&s);
+}
+
 /* ---- what is refused ---- */
 
 static void test_order(void)
@@ -458,6 +499,7 @@ int main(int argc, char **argv)
         g_test_add_func("/phases/others", test_others);
         g_test_add_func("/phases/goto-others", test_goto_others);
         g_test_add_func("/phases/progress", test_progress);
+        g_test_add_func("/phases/saving", test_saving);
         g_test_add_func("/phases/order", test_order);
         g_test_add_func("/phases/name", test_name);
         g_test_add_func("/phases/narrow", test_narrow);
