@@ -380,7 +380,7 @@ static int make_way(struct clusters_alloc *s, struct image *img, uint64_t cluste
                         s->growing = false;
                 return ret;
         }
-        return refs_bring(&s->bring, img, cluster_index);
+        return refs_bring_more(&s->bring, img, cluster_index);
 }
 
 int clusters_alloc_run(struct clusters_alloc *s, struct image *img, uint64_t max_count,

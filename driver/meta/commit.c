@@ -29,6 +29,7 @@ enum {
         WALK_KICK_BYTES = 1 << 20,
         WALK_MAX_BYTES = 4 << 20,
         KICK_FREES = 65536,
+        TURN_FREES = 256,
 };
 
 /* A dirty piece of a table. */
@@ -79,6 +80,7 @@ struct commit {
         struct io fsync;
         GArray *frees;                  /* of struct pending_free */
         unsigned free_index;
+        bool yielded;
         bool draining;                  /* the I/O of `generation` must end before frees */
         unsigned generation;
         struct clusters_free free;
@@ -452,6 +454,8 @@ static int apply_frees(struct commit *c)
                                                   current_free(c)->weight));
                 if (c->apply.co.ret < 0)
                         co_leak(c->apply.co.ret);
+                if (c->free_index % TURN_FREES == TURN_FREES - 1)
+                        CO_AWAIT(&c->apply, task_yield(&c->yielded));
         }
         g_array_set_size(c->frees, 0);
         CO_END(&c->apply);

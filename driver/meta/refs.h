@@ -92,7 +92,7 @@ struct refs_bring_more {
         uint64_t byte_count;
 };
 
-/* Coroutine: refs_bring, and with it what a walk is going to ask for next. */
+/* Coroutine: refs_bring, and with it what a walk or a search is going to ask for next. */
 int refs_bring_more(struct refs_bring_more *s, struct image *img, uint64_t cluster_index);
 
 struct refs_prefetch {
@@ -144,7 +144,7 @@ int refs_grow(struct refs_grow *s, struct image *img, uint64_t cluster_index,
 
 struct clusters_alloc {
         struct co co;
-        struct refs_bring bring;
+        struct refs_bring_more bring;
         struct refs_grow grow;
         uint64_t scan;                  /* cluster index being looked at */
         uint64_t run_count;             /* free clusters just below it */
