@@ -31,18 +31,16 @@ static int get_blob(struct state_reader *r, void *bytes, uint32_t count)
 
 /* ---- Interrupt controllers: two PICs and an IOAPIC ------------------------------------- */
 
-enum { CHIPS = 3 };
-
 struct irqchip {
         struct device device;
         const struct kvm *kvm;
-        struct kvm_irqchip power_on[CHIPS];
+        struct kvm_irqchip power_on[IRQCHIPS];
 };
 
 static int irqchip_read(const struct irqchip *chip, struct kvm_irqchip *ret_chips,
                         struct hvb_error *err)
 {
-        for (unsigned i = 0; i < CHIPS; i++) {
+        for (unsigned i = 0; i < IRQCHIPS; i++) {
                 int ret;
 
                 ret_chips[i] = (struct kvm_irqchip) { .chip_id = i };
@@ -54,10 +52,21 @@ static int irqchip_read(const struct irqchip *chip, struct kvm_irqchip *ret_chip
         return 0;
 }
 
+void irqchip_edges_fall(struct kvm_irqchip *chips)
+{
+        struct kvm_ioapic_state *ioapic = &chips[KVM_IRQCHIP_IOAPIC].chip.ioapic;
+
+        for (unsigned i = KVM_IRQCHIP_PIC_MASTER; i <= KVM_IRQCHIP_PIC_SLAVE; i++)
+                chips[i].chip.pic.last_irr &= chips[i].chip.pic.elcr;
+        for (unsigned i = 0; i < KVM_IOAPIC_NUM_PINS; i++)
+                if (!ioapic->redirtbl[i].fields.trig_mode)
+                        ioapic->irr &= ~(1u << i);
+}
+
 static int irqchip_apply(const struct irqchip *chip, const struct kvm_irqchip *chips,
                          struct hvb_error *err)
 {
-        for (unsigned i = 0; i < CHIPS; i++) {
+        for (unsigned i = 0; i < IRQCHIPS; i++) {
                 struct kvm_irqchip copy = chips[i];
                 int ret = kvm_ioctl(chip->kvm->vm_fd, KVM_SET_IRQCHIP, &copy);
 
@@ -79,10 +88,10 @@ static void irqchip_reset(struct device *device)
 
 static int irqchip_save(struct device *device, struct state_writer *w, struct hvb_error *err)
 {
-        struct kvm_irqchip chips[CHIPS];
+        struct kvm_irqchip chips[IRQCHIPS];
         int ret = irqchip_read((struct irqchip *) device, chips, err);
 
-        for (unsigned i = 0; i < CHIPS && ret == 0; i++)
+        for (unsigned i = 0; i < IRQCHIPS && ret == 0; i++)
                 put_blob(w, &chips[i].chip, sizeof(chips[i].chip));
         return ret;
 }
@@ -90,10 +99,10 @@ static int irqchip_save(struct device *device, struct state_writer *w, struct hv
 static int irqchip_load(struct device *device, struct state_reader *r, uint32_t version,
                         bool apply, struct hvb_error *err)
 {
-        struct kvm_irqchip chips[CHIPS];
+        struct kvm_irqchip chips[IRQCHIPS];
 
         (void) version;
-        for (unsigned i = 0; i < CHIPS; i++) {
+        for (unsigned i = 0; i < IRQCHIPS; i++) {
                 chips[i] = (struct kvm_irqchip) { .chip_id = i };
                 if (get_blob(r, &chips[i].chip, sizeof(chips[i].chip)) < 0)
                         return error_set(err, -EINVAL, "interrupt controller %u has a state of "
@@ -102,6 +111,7 @@ static int irqchip_load(struct device *device, struct state_reader *r, uint32_t 
         if (state_reader_end(r) < 0)
                 return error_set(err, -EINVAL, "the interrupt controllers' state is too short or "
                                  "too long");
+        irqchip_edges_fall(chips);
         return apply ? irqchip_apply((struct irqchip *) device, chips, err) : 0;
 }
 
