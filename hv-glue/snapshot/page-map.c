@@ -80,6 +80,15 @@ uint32_t page_map_sum(const struct page_map *map, uint64_t page)
         return GUINT32_FROM_BE(sum);
 }
 
+void page_map_copy(struct page_map *map, const struct page_map *other, uint64_t page,
+                   uint64_t page_count)
+{
+        g_assert(map->page_count == other->page_count);
+        for (uint64_t end = page + page_count; page < end; page++)
+                if (page_map_has(other, page))
+                        page_map_set(map, page, page_map_sum(other, page));
+}
+
 uint64_t page_map_count(const struct page_map *map)
 {
         uint64_t count = 0;

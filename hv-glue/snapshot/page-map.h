@@ -27,6 +27,9 @@ int page_map_init(struct page_map *map, uint64_t page_count, struct hvb_error *e
 void page_map_clear(struct page_map *map);      /* an unused or cleared one is fine */
 
 void page_map_set(struct page_map *map, uint64_t page, uint32_t sum);
+/* These pages are as in another map of the same size. */
+void page_map_copy(struct page_map *map, const struct page_map *other, uint64_t page,
+                   uint64_t page_count);
 bool page_map_has(const struct page_map *map, uint64_t page);
 uint32_t page_map_sum(const struct page_map *map, uint64_t page);
 uint64_t page_map_count(const struct page_map *map);    /* pages that are stored */

@@ -130,7 +130,7 @@ static void make_due(struct ram_guard *g, uint64_t group_units, bool whole)
 {
         for (uint64_t first = 0; first < g->unit_count; first += group_units) {
                 uint64_t end = MIN(first + group_units, g->unit_count);
-                bool due = whole || any_changed(g, first, end);
+                bool due = whole || end - first < group_units || any_changed(g, first, end);
 
                 for (uint64_t unit = first; unit < end; unit++) {
                         unsigned set = due ? UNIT_DUE | UNIT_WAS_DUE : 0;

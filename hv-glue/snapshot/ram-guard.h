@@ -68,9 +68,9 @@ struct ram_guard *ram_guard_of(const struct guest_memory *memory);
 int ram_guard_approach(struct ram_guard *g, struct vm_job *job, struct hvb_error *err);
 
 /*
- * The machine is paused, devices quiet.  Makes units DUE: those that CHANGED, and all others of
- * the same cluster, of cluster_bytes; all of them with whole set, or without a base.  From now on
- * ram_guard_end must follow.
+ * The machine is paused, devices quiet.  Makes units DUE: those that CHANGED, all others of
+ * the same cluster, of cluster_bytes, and a cluster that RAM does not fill; all of them with whole
+ * set, or without a base.  From now on ram_guard_end must follow.
  */
 int ram_guard_cut(struct ram_guard *g, uint64_t cluster_bytes, bool whole, struct vm_job *job,
                   struct hvb_error *err);

@@ -162,11 +162,15 @@ static int approach(struct savevm *s)
         if (s->guard == NULL)
                 return 0;
         ret = ram_guard_approach(s->guard, s->op.job, &err);
-        if (ret == -ECANCELED)
+        if (ret == -ECANCELED) {
                 *s->op.err = err;
-        else if (ret < 0)
+                return ret;
+        }
+        if (ret < 0) {
                 stays_paused(s, &err);
-        return ret == -ECANCELED ? ret : 0;
+                vm_state_writer_give_up_guard(&s->writer);
+        }
+        return 0;
 }
 
 static int prepare(struct savevm *s, bool stopped)
@@ -185,18 +189,6 @@ static int prepare(struct savevm *s, bool stopped)
 }
 
 /* ---- The moment ----------------------------------------------------------------------- */
-
-static int cut_ram(struct savevm *s)
-{
-        int ret;
-
-        s->writer.live.guard = s->guard;        /* it may have been given up */
-        if (s->guard == NULL)
-                return 0;
-        ret = ram_guard_cut(s->guard, RAM_UNIT_BYTES, true, s->op.job, s->op.err);
-        s->is_cut = ret == 0;
-        return ret;
-}
 
 static int switch_disks(struct savevm *s)
 {
@@ -231,9 +223,7 @@ static int cut(struct savevm *s)
         s->info.date_sec = (uint32_t) now.tv_sec;
         s->info.date_nsec = (uint32_t) now.tv_nsec;
         s->info.vm_clock_nsec = machine_clock_nsec(m);
-        ret = vm_state_writer_cut(&s->writer, s->info.vm_clock_nsec, s->op.err);
-        if (ret == 0)
-                ret = cut_ram(s);
+        ret = vm_state_writer_cut(&s->writer, s->info.vm_clock_nsec, &s->is_cut, s->op.err);
         if (ret == 0)
                 ret = switch_disks(s);
         if (s->guard != NULL || ret < 0)

@@ -131,28 +131,47 @@ int vm_state_writer_init(struct vm_state_writer *w, struct machine *m, struct ma
                         .ram_offset = w->header.ram_offset,
                 },
         };
+        if (guard != NULL)
+                ram_share_open(&w->share, disk, guard);
         return 0;
 }
 
 void vm_state_writer_clear(struct vm_state_writer *w)
 {
+        ram_share_close(&w->share);
         vmstate_io_free(w->io);
         page_map_clear(&w->map);
         device_states_clear(&w->devices);
 }
 
-int vm_state_writer_cut(struct vm_state_writer *w, uint64_t clock_nsec, struct hvb_error *err)
+void vm_state_writer_give_up_guard(struct vm_state_writer *w)
 {
+        w->live.guard = NULL;
+}
+
+int vm_state_writer_cut(struct vm_state_writer *w, uint64_t clock_nsec, bool *ret_is_cut,
+                        struct hvb_error *err)
+{
+        int ret;
+
         w->header.clock_nsec = clock_nsec;
-        return device_states_save(w->machine, &w->devices, err);
+        ret = device_states_save(w->machine, &w->devices, err);
+        if (ret < 0 || w->live.guard == NULL)
+                return ret;
+        ret = ram_guard_cut(w->live.guard, w->share.cluster_bytes, w->share.source == NULL, w->job,
+                            err);
+        *ret_is_cut = ret == 0;
+        return ret;
 }
 
 static int save_ram(struct vm_state_writer *w)
 {
         int ret, landed;
 
-        if (w->live.guard != NULL)
-                return ram_live_save(&w->live);
+        if (w->live.guard != NULL) {
+                ret = ram_live_save(&w->live);
+                return ret < 0 ? ret : ram_share_save(&w->share, w->live.guard, &w->live.save);
+        }
         ret = ram_save_range(&w->live.save, 0, w->map.page_count);
         landed = vmstate_io_wait(w->io);
         return ret < 0 ? ret : landed;

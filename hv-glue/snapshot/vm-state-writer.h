@@ -14,6 +14,7 @@
 
 #include "snapshot/device-states.h"
 #include "snapshot/ram-live.h"
+#include "snapshot/ram-share.h"
 #include "snapshot/vm-snapshot.h"
 
 struct vm_state_writer {
@@ -24,6 +25,7 @@ struct vm_state_writer {
         struct device_states devices;
         struct page_map map;
         struct ram_live live;           /* without a guard: RAM is saved stopped */
+        struct ram_share share;         /* with one */
         struct vmstate_io *io;
 };
 
@@ -32,8 +34,12 @@ int vm_state_writer_init(struct vm_state_writer *w, struct machine *m, struct ma
                          struct ram_guard *guard, struct vm_job *job, struct hvb_error *err);
 void vm_state_writer_clear(struct vm_state_writer *w);
 
-/* The machine is paused, at this guest time: takes the devices' states. */
-int vm_state_writer_cut(struct vm_state_writer *w, uint64_t clock_nsec, struct hvb_error *err);
+/* The machine is paused, at this guest time: takes the devices' states, and cuts RAM for the
+ * guard, whose ram_guard_end must follow if *ret_is_cut says so. */
+int vm_state_writer_cut(struct vm_state_writer *w, uint64_t clock_nsec, bool *ret_is_cut,
+                        struct hvb_error *err);
+/* The guard cannot do it after all. */
+void vm_state_writer_give_up_guard(struct vm_state_writer *w);
 
 /*
  * Writes all of it; *ret_bytes is the state's length.  Without a guard the machine is paused until

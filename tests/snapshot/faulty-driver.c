@@ -143,6 +143,24 @@ static void faulty_save(struct hvb_image *image, struct hvb_request *request, ui
                 real->save_vmstate(image, request, offset, iov, iov_count);
 }
 
+static gint refuses_sharing;
+
+void faulty_refuse_sharing(bool refuse)
+{
+        g_atomic_int_set(&refuses_sharing, refuse);
+}
+
+static void faulty_share(struct hvb_image *image, struct hvb_request *request,
+                         struct hvb_snapshot *source, uint64_t source_offset, uint64_t offset,
+                         uint64_t length_bytes)
+{
+        /* What no driver can share: half a sector. */
+        if (g_atomic_int_get(&refuses_sharing))
+                source_offset++;
+        if (!meets_fault(image, request))
+                real->share_vmstate(image, request, source, source_offset, offset, length_bytes);
+}
+
 static const struct fed_piece *fed_pieces;
 static unsigned fed_count;
 
@@ -194,6 +212,7 @@ static gpointer make_faulty(gpointer driver)
         faulty.snapshot_goto = faulty_goto;
         faulty.snapshot_delete = faulty_delete;
         faulty.snapshot_load_vmstate = faulty_choose;
+        faulty.share_vmstate = faulty_share;
         faulty.save_vmstate = faulty_save;
         faulty.load_vmstate = faulty_load;
         return NULL;

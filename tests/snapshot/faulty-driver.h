@@ -10,6 +10,7 @@
 #ifndef TESTS_FAULTY_DRIVER_H
 #define TESTS_FAULTY_DRIVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,9 @@ enum fault {
 void faulty_set(enum fault fault, unsigned nth);
 /* Calls since faulty_set, all drives together. */
 unsigned faulty_calls(void);
+
+/* From now on share_vmstate is refused (-EINVAL), or not. */
+void faulty_refuse_sharing(bool refuse);
 
 /* A piece of a VM state. */
 struct fed_piece {

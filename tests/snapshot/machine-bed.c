@@ -15,9 +15,13 @@ enum { FIRST_STEPS = 300 };
 
 #define DISK_BYTES (UINT64_C(4) << 20)
 
-static void make_image(const char *path)
+static void make_image(const char *path, uint64_t cluster_bytes)
 {
-        struct hvb_create_args args = { .struct_bytes = sizeof(args), .size_bytes = DISK_BYTES };
+        struct hvb_create_args args = {
+                .struct_bytes = sizeof(args),
+                .size_bytes = DISK_BYTES,
+                .cluster_bytes = cluster_bytes,
+        };
         struct drive_options how = { .format = "qcow2", .flags = HVB_OPEN_RDWR };
         struct hvb_error err = ERROR_INIT;
         struct drive *drive;
@@ -44,6 +48,11 @@ void bed_machine_close(struct bed *b)
 
 void bed_open(struct bed *b, unsigned disk_count, uint64_t ram_bytes)
 {
+        bed_open_with(b, disk_count, ram_bytes, 0);
+}
+
+void bed_open_with(struct bed *b, unsigned disk_count, uint64_t ram_bytes, uint64_t cluster_bytes)
+{
         *b = (struct bed) {
                 .directory = g_dir_make_tmp("machine-XXXXXX", NULL),
                 .disk_count = disk_count,
@@ -51,7 +60,7 @@ void bed_open(struct bed *b, unsigned disk_count, uint64_t ram_bytes)
         };
         for (unsigned i = 0; i < disk_count; i++) {
                 b->paths[i] = g_strdup_printf("%s/disk%u.qcow2", b->directory, i);
-                make_image(b->paths[i]);
+                make_image(b->paths[i], cluster_bytes);
         }
         bed_machine_open(b);
         fake_advance(b->m, FIRST_STEPS);

@@ -25,6 +25,8 @@ struct bed {
 
 /* Makes images and a machine that is paused after some steps. */
 void bed_open(struct bed *b, unsigned disk_count, uint64_t ram_bytes);
+/* With images of these clusters; 0: as usual. */
+void bed_open_with(struct bed *b, unsigned disk_count, uint64_t ram_bytes, uint64_t cluster_bytes);
 void bed_close(struct bed *b);          /* removes the images, too */
 /* The process as good as ends and begins: another machine over the same images. */
 void bed_machine_close(struct bed *b);

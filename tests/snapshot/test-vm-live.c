@@ -15,7 +15,7 @@
 #include "snapshot/ram-guard.h"
 #include "snapshot/uffd.h"
 
-enum { ROUNDS = 6, CANCELS = 20 };
+enum { ROUNDS = 6, CANCELS = 20, SHARED = 5 };
 
 #define RAM_BYTES (UINT64_C(8) << 20)
 
@@ -133,6 +133,92 @@ static void test_delete_while_loading(void)
                 g_assert_cmpint(bed_wait_loaded(&b), ==, 0);
                 bed_expect_clean(&b);
         }
+        bed_close(&b);
+}
+
+/* ---- RAM that has not changed ---------------------------------------------------------- */
+
+struct image {
+        const char *name;
+        uint64_t cluster_bytes;
+        bool driver_shares;
+        unsigned shares;                /* so many snapshots have clusters in common */
+};
+
+static const struct image images[] = {
+        { "64k", 0, true, SHARED },
+        { "4k", 4096, true, SHARED },
+        { "2m", 2 << 20, true, 1 },     /* there is none that no step of a few writes to */
+        { "copied", 0, false, 1 },
+};
+
+/* Each snapshot is whole though most of it is another's, which goes.  The last one is taken of
+ * RAM that was loaded. */
+static void test_shared(gconstpointer data)
+{
+        const struct image *image = data;
+        uint64_t whole_bytes = 0;
+        uint64_t steps[SHARED];
+        struct bed b;
+
+        bed_open_with(&b, 1, RAM_BYTES + (1 << 20), image->cluster_bytes);
+        faulty_refuse_sharing(!image->driver_shares);
+        fake_advance(b.m, 700);
+        for (unsigned i = 0; i < SHARED; i++) {
+                g_autofree char *tag = g_strdup_printf("%u", i);
+
+                if (i == SHARED - 1) {
+                        g_assert_cmpint(bed_load(&b, "1"), ==, 0);
+                        fake_advance(b.m, 3);
+                }
+                g_assert_cmpint(bed_save(&b, tag, false), ==, 0);
+                g_assert_cmpuint(b.job.done_bytes, ==, b.ram_bytes);
+                if (i == 0)
+                        whole_bytes = b.job.written_bytes;
+                else
+                        g_assert_cmpint(b.job.written_bytes < whole_bytes / 4, ==,
+                                        i < image->shares);
+                steps[i] = fake_step(b.m);
+                bed_expect_clean(&b);
+                fake_advance(b.m, 3);
+        }
+        for (unsigned i = 0; i < SHARED; i++) {
+                g_autofree char *tag = g_strdup_printf("%u", i);
+
+                g_assert_cmpint(bed_load(&b, tag), ==, 0);
+                g_assert_cmpuint(fake_step(b.m), ==, steps[i]);
+                g_assert_true(fake_verify(b.m));
+                g_assert_cmpint(bed_del(&b, tag), ==, 0);
+                g_assert_cmpint(bed_wait_loaded(&b), ==, 0);
+                bed_expect_clean(&b);
+        }
+        faulty_refuse_sharing(false);
+        bed_close(&b);
+}
+
+/* What is gone, or was replaced, or is another disk's, is no base. */
+static void test_no_base(void)
+{
+        struct vm_snapshot_options options = { .tag = "c", .vmstate_disk = "virtio1" };
+        uint64_t whole_bytes;
+        struct bed b;
+
+        bed_open(&b, 2, RAM_BYTES);
+        fake_advance(b.m, 700);
+        g_assert_cmpint(bed_save(&b, "a", false), ==, 0);
+        whole_bytes = b.job.written_bytes;
+        g_assert_cmpint(bed_save(&b, "a", true), ==, 0);
+        g_assert_cmpuint(b.job.written_bytes, <, whole_bytes / 4);
+        g_assert_cmpint(bed_del(&b, "a"), ==, 0);
+        b.stopped = true;
+        g_assert_cmpint(bed_save(&b, "other", false), ==, 0);
+        b.stopped = false;
+        g_assert_cmpint(bed_save(&b, "b", false), ==, 0);
+        g_assert_cmpuint(b.job.written_bytes, ==, whole_bytes);
+        b.job = (struct vm_job) { .cancelled = 0 };
+        g_assert_cmpint(vm_savevm(b.m, &options, &b.job, &b.err), ==, 0);
+        g_assert_cmpuint(b.job.written_bytes, ==, whole_bytes);
+        bed_expect_clean(&b);
         bed_close(&b);
 }
 
@@ -276,6 +362,12 @@ int main(int argc, char **argv)
         g_test_add_data_func("/vm-live/again/eager-too", GINT_TO_POINTER(1), test_again);
         g_test_add_func("/vm-live/save-while-loading", test_save_while_loading);
         g_test_add_func("/vm-live/delete-while-loading", test_delete_while_loading);
+        for (size_t i = 0; i < G_N_ELEMENTS(images); i++) {
+                g_autofree char *path = g_strconcat("/vm-live/shared/", images[i].name, NULL);
+
+                g_test_add_data_func(path, &images[i], test_shared);
+        }
+        g_test_add_func("/vm-live/no-base", test_no_base);
         g_test_add_func("/vm-live/unreadable", test_unreadable);
         g_test_add_data_func("/vm-live/cancel/1", GINT_TO_POINTER(1), test_cancel);
         g_test_add_data_func("/vm-live/cancel/2", GINT_TO_POINTER(2), test_cancel);
