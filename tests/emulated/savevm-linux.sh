@@ -67,8 +67,6 @@ hold "savevm a: goes on after it" reached $((after + 3))
 load "loadvm a"
 load "loadvm a once more"
 command "savevm b"
-command "info jobs"
-sed -n 's/^\(.*stopped.*\)$/# \1/p' "$dir/monitor"
 hold "the guest goes on while RAM is saved and loaded" goes_on_meanwhile
 command "info snapshots"
 hold "info snapshots lists a" grep -q ' a  ' "$dir/monitor"
