@@ -42,7 +42,9 @@ static void run(struct machine *m, const char *name, uint64_t bytes,
                 int (*operation)(struct machine *m, const struct vm_snapshot_options *options,
                                  struct vm_job *job, struct hvb_error *err))
 {
-        struct vm_snapshot_options options = { .tag = "bench", .replace = true };
+        struct vm_snapshot_options options = {
+                .tag = "bench", .replace = true, .stopped = true, .eager = true,
+        };
         struct vm_job job = { .cancelled = 0 };
         struct hvb_error err = ERROR_INIT;
         gint64 began = g_get_monotonic_time();

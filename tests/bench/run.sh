@@ -32,6 +32,10 @@ says how many times better we are than the peer.
                the guest stopped throughout.  Ours: hv-glue/snapshot with a machine that
                has RAM, devices and a disk but no vcpus.  Peer: qemu-system-x86_64 -S, the
                commands through its monitor
+  pause        how long a guest that writes stands still for savevm and loadvm: 1 GiB and
+               8 GiB of RAM in use, in huge and in small pages; what a second savevm
+               writes after 5 % of RAM has changed.  No peer: QEMU's guest stops throughout,
+               see savevm
   (all of them when none is named)
 
   --runs N     runs of each side (5)
@@ -61,7 +65,7 @@ say()
 
 # ---- The command line -----------------------------------------------------------
 
-all='snapshots requests sequential live savevm'
+all='snapshots requests sequential live savevm pause'
 runs=5 directory= direct=0 cpu= check=0 small=0 tsv=0 keep=0 build= wanted=
 while [ $# -gt 0 ]; do
         case $1 in
@@ -78,7 +82,7 @@ while [ $# -gt 0 ]; do
         --tsv) tsv=1 ;;
         --keep) keep=1 ;;
         --help) usage; exit 0 ;;
-        snapshots | requests | sequential | live | savevm) wanted="$wanted $1" ;;
+        snapshots | requests | sequential | live | savevm | pause) wanted="$wanted $1" ;;
         *) die "no such option or benchmark: $1 (try --help)" ;;
         esac
         shift
@@ -92,11 +96,12 @@ esac
 snapshot_sizes='64G 1T' live_sizes='64G 1T 16T'
 disk_bytes=$((1 << 30)) sparse_bytes=$((1 << 32))
 read_count=400000 write_count=200000 allocate_count=20000 flush_count=8192 stream_count=4096
-room_kib=$((12 << 20)) ram_mib=1024
+room_kib=$((12 << 20)) ram_mib=1024 pause_mib='1024 8192'
 if [ $small = 1 ]; then
         snapshot_sizes=64M live_sizes=1G
         disk_bytes=$((64 << 20)) sparse_bytes=$((64 << 20))
         read_count=640 write_count=640 allocate_count=640 flush_count=640 stream_count=64 ram_mib=16
+        pause_mib=16
         room_kib=$((1 << 20))
 fi
 
@@ -478,6 +483,37 @@ bench_savevm()
                 rm "$work/ours" "$work/peer"
         done
         rm "$work/ram"
+        [ -f "$work/engine" ] || echo "its own ring" >"$work/engine"
+}
+
+# ---- pause ----------------------------------------------------------------------
+
+# Lines "NAME VALUE" of bench-pause become samples.
+pause_samples() # MIB PAGES
+{
+        while read -r name value; do
+                case $name in
+                *-pause | *-stall) unit=ms ;;
+                *-bytes) unit=% ;;
+                *) unit=s ;;
+                esac
+                sample "pause/$1-MiB/$2/$name" ours "$value" $unit
+        done
+}
+
+bench_pause()
+{
+        for mib in $pause_mib; do
+                for pages in huge small; do
+                        say "pause, $mib MiB in $pages pages"
+                        run=0
+                        while [ $((run += 1)) -le "$runs" ]; do
+                                measure "$bin/bench-pause" "$work/ours" $mib $pages >"$work/said"
+                                pause_samples $mib $pages <"$work/said"
+                                rm "$work/ours"
+                        done
+                done
+        done
         [ -f "$work/engine" ] || echo "its own ring" >"$work/engine"
 }
 

@@ -16,7 +16,7 @@ figures_are()
                 BEGIN {
                         n = split(names, name, " ")
                 }
-                NF != 5 || $1 != name[NR] || $2 <= 0 || $5 !~ /^(s|1\/s|MiB(\/s)?)$/ {
+                NF != 5 || $1 != name[NR] || $2 <= 0 || $5 !~ /^(s|ms|%|1\/s|MiB(\/s)?)$/ {
                         print "line " NR ": " $0; bad = 1
                 }
                 END {
@@ -59,4 +59,13 @@ check "sequential runs" runs sequential sequential/read-1m/qemu sequential/read-
         sequential/write-1m/qemu sequential/write-1m/raw
 check "live runs" runs live $live_figures live/1G/memory
 check "savevm runs" runs savevm savevm/save savevm/load
+pause_figures=
+for pages in huge small; do
+        for figure in savevm-total savevm-pause savevm-stall savevm-again-total \
+                      savevm-again-pause savevm-again-stall savevm-again-bytes loadvm-total \
+                      loadvm-pause loadvm-stall loadvm-whole; do
+                pause_figures="$pause_figures pause/16-MiB/$pages/$figure"
+        done
+done
+check "pause runs" runs pause $pause_figures
 done_testing

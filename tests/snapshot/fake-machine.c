@@ -57,6 +57,8 @@ struct machine {
         char *failure;
         char *told;
         uint64_t clock_nsec;
+        gint64 stepped_at;              /* the guest's; microseconds */
+        gint64 longest_usec;            /* under the lock */
 
         pthread_mutex_t lock;           /* of all below */
         pthread_cond_t changed;
@@ -179,6 +181,16 @@ static void disk_step(struct machine *m, uint64_t n)
         drive_thread_call(m->disks[disk].thread, call_write, w);
 }
 
+/* Under the lock. */
+static void note_step(struct machine *m)
+{
+        gint64 now = g_get_monotonic_time();
+
+        if (m->stepped_at != 0)
+                m->longest_usec = MAX(m->longest_usec, now - m->stepped_at);
+        m->stepped_at = now;
+}
+
 static void *guest_main(void *opaque)
 {
         struct machine *m = opaque;
@@ -200,6 +212,7 @@ static void *guest_main(void *opaque)
                 disk_step(m, n);
 
                 pthread_mutex_lock(&m->lock);
+                note_step(m);
                 m->vcpus[0].step = n;
                 m->clock_nsec += 1000;
                 m->stepping = false;
@@ -448,13 +461,20 @@ static void open_disk(struct machine *m, unsigned i, const struct fake_disk_opti
                 g_error("%s", err.text);
 }
 
+static bool huge_pages = true;
+
+void fake_use_small_pages(void)
+{
+        huge_pages = false;
+}
+
 struct machine *fake_new(uint64_t ram_bytes, const struct fake_disk_options *disks,
                          unsigned disk_count)
 {
         struct machine *m = g_new0(struct machine, 1);
         struct hvb_error err = ERROR_INIT;
 
-        if (guest_memory_init(&m->memory, ram_bytes, true, &err) < 0)
+        if (guest_memory_init(&m->memory, ram_bytes, huge_pages, &err) < 0)
                 g_error("%s", err.text);
         pthread_mutex_init(&m->lock, NULL);
         pthread_cond_init(&m->changed, NULL);
@@ -552,6 +572,17 @@ void fake_advance(struct machine *m, uint64_t steps)
         fake_run_steps(m, steps);
         fake_stop(m);
         m->stop_at = 0;
+}
+
+gint64 fake_take_longest_usec(struct machine *m)
+{
+        gint64 longest;
+
+        pthread_mutex_lock(&m->lock);
+        longest = m->longest_usec;
+        m->longest_usec = 0;
+        pthread_mutex_unlock(&m->lock);
+        return longest;
 }
 
 const char *fake_failure(struct machine *m)

@@ -26,6 +26,8 @@ struct fake_disk_options {
 struct machine *fake_new(uint64_t ram_bytes, const struct fake_disk_options *disks,
                          unsigned disk_count);
 void fake_free(struct machine *m);
+/* Of machines made afterwards. */
+void fake_use_small_pages(void);
 
 void fake_cont(struct machine *m);
 void fake_stop(struct machine *m);              /* and flushes the disks */
@@ -34,6 +36,9 @@ uint64_t fake_step(struct machine *m);          /* n now */
 void fake_run_steps(struct machine *m, uint64_t steps);
 /* Runs exactly so many and stops. */
 void fake_advance(struct machine *m, uint64_t steps);
+
+/* The longest time from a step to the next, pauses included, since it was asked last. */
+gint64 fake_take_longest_usec(struct machine *m);
 
 /* The guest must not run.  Every page and block against n; false and the first difference. */
 bool fake_verify(struct machine *m);

@@ -1,0 +1,105 @@
+/*
+ * bench-pause.c - how long a guest stands still for savevm and loadvm of much RAM.
+ *
+ *   bench-pause IMAGE MIB small|huge      MIB of RAM in use, of a machine with a quarter more,
+ *                                        in pages of that size
+ *
+ * IMAGE is made.  The guest writes RAM and disk all the time.  Prints lines of a name and a
+ * number: milliseconds that vcpus were stopped (pause), the longest time between two steps of
+ * the guest (stall), seconds that all took, and what a second savevm wrote, in percent of the
+ * first, when 5 % of RAM had changed in between.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/error.h"
+#include "snapshot/fake-machine.h"
+#include "snapshot/ram-lazy.h"
+#include "snapshot/vm-snapshot.h"
+
+#define DISK_BYTES (UINT64_C(4) << 20)
+
+enum { STEPS_BETWEEN = 200 };
+
+static void make_image(const char *path)
+{
+        struct hvb_create_args args = { .struct_bytes = sizeof(args), .size_bytes = DISK_BYTES };
+        struct drive_options how = { .format = "qcow2", .flags = HVB_OPEN_RDWR };
+        struct hvb_error err = ERROR_INIT;
+        struct drive *drive;
+
+        if (drive_create(path, &args, &how, &drive, &err) < 0)
+                g_error("%s", err.text);
+        drive_close(drive, &err);
+}
+
+/* No page is zero or like another. */
+static void fill(struct machine *m, uint64_t bytes, uint64_t seed)
+{
+        uint64_t *words = (uint64_t *) (void *) machine_memory(m)->ram;
+
+        for (uint64_t i = 0; i < bytes / 8; i++)
+                words[i] = (i + seed) * UINT64_C(0x9e3779b97f4a7c15) | 1;
+}
+
+/* Returns the bytes that were written. */
+static uint64_t run(struct machine *m, const char *name, const char *tag,
+                    int (*operation)(struct machine *m, const struct vm_snapshot_options *options,
+                                     struct vm_job *job, struct hvb_error *err))
+{
+        struct vm_snapshot_options options = { .tag = tag };
+        struct vm_job job = { .cancelled = 0 };
+        struct hvb_error err = ERROR_INIT;
+        gint64 began;
+
+        fake_run_steps(m, STEPS_BETWEEN);
+        fake_take_longest_usec(m);
+        began = g_get_monotonic_time();
+        if (operation(m, &options, &job, &err) < 0)
+                g_error("%s: %s", name, err.text);
+        printf("%s-total %.3f\n", name, (double) (g_get_monotonic_time() - began) / 1e6);
+        printf("%s-pause %.3f\n", name, (double) job.pause_nsec / 1e6);
+        fake_run_steps(m, STEPS_BETWEEN);
+        printf("%s-stall %.3f\n", name, (double) fake_take_longest_usec(m) / 1e3);
+        return job.written_bytes;
+}
+
+int main(int argc, char **argv)
+{
+        struct vm_job job = { .cancelled = 0 };
+        struct fake_disk_options disk = { 0 };
+        struct hvb_error err = ERROR_INIT;
+        uint64_t bytes, first, second;
+        struct machine *m;
+        gint64 began;
+
+        if (argc != 4) {
+                fprintf(stderr, "usage: bench-pause IMAGE MIB small|huge\n");
+                return 2;
+        }
+        disk.path = argv[1];
+        bytes = strtoull(argv[2], NULL, 10) << 20;
+        if (strcmp(argv[3], "small") == 0)
+                fake_use_small_pages();
+        make_image(disk.path);
+        m = fake_new((bytes + bytes / 4) >> 20 << 20, &disk, 1);
+        fill(m, bytes, 0);
+        fake_cont(m);
+        first = run(m, "savevm", "a", vm_savevm);
+        fake_stop(m);
+        fill(m, bytes / 20, 1);
+        fake_cont(m);
+        second = run(m, "savevm-again", "b", vm_savevm);
+        printf("savevm-again-bytes %.2f\n", 100.0 * (double) second / (double) first);
+        began = g_get_monotonic_time();
+        run(m, "loadvm", "a", vm_loadvm);
+        if (ram_guard_of(machine_memory(m)) == NULL ||
+            ram_lazy_wait(ram_guard_of(machine_memory(m)), &job, &err) < 0)
+                g_error("loadvm: %s", err.text);
+        printf("loadvm-whole %.3f\n", (double) (g_get_monotonic_time() - began) / 1e6);
+        fake_free(m);
+        return 0;
+}
