@@ -113,7 +113,8 @@ struct slices_watch {
         GList link;
         uint64_t first;                 /* host offsets */
         uint64_t end;
-        bool is_stale;                  /* a slice of it went: the file may be newer than the read */
+        bool is_stale;                  /* a slice of it went: the file may be newer than what is
+                                         * read */
 };
 
 void slices_watch(struct slices_watch *w, struct slice_cache *c, uint64_t host_offset,
