@@ -268,6 +268,7 @@ int main(int argc, char **argv)
         }
         if (argc == 3)
                 pairs = atoi(argv[2]);
+        setvbuf(stdout, NULL, _IOLBF, 0);
         if (pairs < 1) {
                 fprintf(stderr, "Usage: bench-live [-c] IMAGE PAIRS\n");
                 return 2;
