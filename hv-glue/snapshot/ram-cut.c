@@ -30,6 +30,8 @@ enum {
         POPULATE_UNITS = (64 << 20) / RAM_UNIT_BYTES,
         ROUNDS_MAX = 6,
         FEW_UNITS = 64,                 /* so many open ones are left for the pause */
+        ROUND_UNITS = (32 << 20) / RAM_UNIT_BYTES,      /* shut at once while the guest runs */
+        GAP_UNITS = (32 << 20) / RAM_UNIT_BYTES,        /* see shut_some */
 };
 
 /* ---- Protecting ----------------------------------------------------------------------- */
@@ -39,41 +41,57 @@ static bool is_open(const struct ram_guard *g, uint64_t unit)
         return !(unit_bits(g, unit) & (UNIT_SHUT | UNIT_ABSENT));
 }
 
-/* The next open units from *unit on, within one huge page: shuts them and counts.  *unit
- * becomes the unit behind.  With the lock. */
-static int shut_some(struct ram_guard *g, uint64_t *unit, uint64_t *count)
+/* Behind the last open unit of [first, end), or in front of a gap that is too large. */
+static uint64_t open_end(const struct ram_guard *g, uint64_t first, uint64_t end)
+{
+        uint64_t open_until = first;
+
+        for (uint64_t unit = first; unit < end && unit - open_until < GAP_UNITS; unit++)
+                if (is_open(g, unit))
+                        open_until = unit + 1;
+        return open_until;
+}
+
+/*
+ * Shuts the next open units from *unit on, at most some max_units, and counts them.  *unit
+ * becomes the unit behind.  With the lock.
+ *
+ * Each call of the kernel ends with telling all processors that run the guest, which takes
+ * longer than looking at a page that is protected already: so what lies between open units is
+ * protected once more.  The end is that of a huge page, which would be split.
+ */
+static int shut_some(struct ram_guard *g, uint64_t max_units, uint64_t *unit, uint64_t *count)
 {
         uint64_t first = *unit;
-        uint64_t end = MIN(g->unit_count, first - first % HUGE_UNITS + HUGE_UNITS);
+        uint64_t limit;
         int ret;
 
-        while (first < end && !is_open(g, first))
+        while (first < g->unit_count && !is_open(g, first))
                 first++;
-        for (*unit = first; *unit < end && is_open(g, *unit);)
-                ++*unit;
+        limit = MIN(g->unit_count, first - first % HUGE_UNITS + max_units);
+        *unit = open_end(g, first, limit);
         if (*unit == first)
                 return 0;
         ret = uffd_protect(g->fd, unit_at(g, first), (*unit - first) * RAM_UNIT_BYTES);
-        for (uint64_t u = first; u < *unit && ret == 0; u++)
+        for (uint64_t u = first; u < *unit && ret == 0; u++) {
+                if (!is_open(g, u))
+                        continue;
                 unit_change(g, u, 0, UNIT_SHUT);
-        *count += *unit - first;
+                ++*count;
+        }
         return ret;
 }
 
-/* All that are open now.  Returns how many there were, or -errno. */
-static int64_t shut_all(struct ram_guard *g, struct vm_job *job)
+/* All that are open now, so many at once.  Returns how many there were, or -errno. */
+static int64_t shut_all(struct ram_guard *g, uint64_t max_units, struct vm_job *job)
 {
         uint64_t count = 0;
         uint64_t unit = 0;
         int ret = 0;
 
         while (unit < g->unit_count && ret == 0) {
-                if (!is_open(g, unit)) {
-                        unit++;
-                        continue;
-                }
                 ram_guard_lock_patiently(g);
-                ret = shut_some(g, &unit, &count);
+                ret = shut_some(g, max_units, &unit, &count);
                 ram_guard_unlock(g);
                 if (ret == 0 && job_is_cancelled(job))
                         ret = -ECANCELED;
@@ -108,7 +126,7 @@ int ram_guard_approach(struct ram_guard *g, struct vm_job *job, struct hvb_error
         int64_t count = g->is_populated ? 0 : populate(g, job);
 
         for (unsigned round = 0; round < ROUNDS_MAX && count >= 0; round++) {
-                count = shut_all(g, job);
+                count = shut_all(g, ROUND_UNITS, job);
                 if (count <= FEW_UNITS)
                         break;
         }
@@ -146,7 +164,7 @@ int ram_guard_cut(struct ram_guard *g, uint64_t cluster_bytes, bool whole, struc
                   struct hvb_error *err)
 {
         struct vm_job not_now = { .cancelled = 0 };
-        int64_t count = shut_all(g, &not_now);
+        int64_t count = shut_all(g, g->unit_count, &not_now);
 
         if (count < 0)
                 return protecting_failed(err, (int) count);
