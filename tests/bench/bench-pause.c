@@ -1,13 +1,13 @@
 /*
  * bench-pause.c - how long a guest stands still for savevm and loadvm of much RAM.
  *
- *   bench-pause IMAGE MIB small|huge      MIB of RAM in use, of a machine with a quarter more,
+ *   bench-pause IMAGE MIB small|huge     MIB of RAM in use, of a machine with a quarter more,
  *                                        in pages of that size
  *
- * IMAGE is made.  The guest writes RAM and disk all the time.  Prints lines of a name and a
- * number: milliseconds that vcpus were stopped (pause), the longest time between two steps of
- * the guest (stall), seconds that all took, and what a second savevm wrote, in percent of the
- * first, when 5 % of RAM had changed in between.
+ * IMAGE is made.  The guest writes to its disk and to a hundredth of RAM all the time.  Prints
+ * lines of a name and a number: milliseconds that vcpus were stopped (pause), the longest time
+ * between two steps of the guest (stall), seconds that all took, and what a second savevm
+ * wrote, in percent of the first, when 5 % of RAM had changed in between.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -86,6 +86,7 @@ int main(int argc, char **argv)
                 fake_use_small_pages();
         make_image(disk.path);
         m = fake_new((bytes + bytes / 4) >> 20 << 20, &disk, 1);
+        fake_limit_pages(m, bytes / 100 / GUEST_PAGE_BYTES);
         fill(m, bytes, 0);
         fake_cont(m);
         first = run(m, "savevm", "a", vm_savevm);

@@ -57,6 +57,7 @@ struct machine {
         char *failure;
         char *told;
         uint64_t clock_nsec;
+        uint64_t page_count;            /* that the guest writes to */
         gint64 stepped_at;              /* the guest's; microseconds */
         gint64 longest_usec;            /* under the lock */
 
@@ -82,10 +83,7 @@ static uint64_t mix(uint64_t n)
 
 static uint64_t page_of(const struct machine *m, uint64_t n)
 {
-        uint64_t pages = m->memory.ram_bytes / GUEST_PAGE_BYTES;
-
-        /* Not all of RAM is in use. */
-        return mix(n) % (pages / 2);
+        return mix(n) % m->page_count;
 }
 
 static uint64_t page_fill(uint64_t n)
@@ -476,6 +474,8 @@ struct machine *fake_new(uint64_t ram_bytes, const struct fake_disk_options *dis
 
         if (guest_memory_init(&m->memory, ram_bytes, huge_pages, &err) < 0)
                 g_error("%s", err.text);
+        /* Not all of RAM is in use. */
+        m->page_count = ram_bytes / GUEST_PAGE_BYTES / 2;
         pthread_mutex_init(&m->lock, NULL);
         pthread_cond_init(&m->changed, NULL);
         m->disk_count = disk_count;
@@ -493,6 +493,11 @@ struct machine *fake_new(uint64_t ram_bytes, const struct fake_disk_options *dis
                 m->writes[i].machine = m;
         pthread_create(&m->guest, NULL, guest_main, m);
         return m;
+}
+
+void fake_limit_pages(struct machine *m, uint64_t page_count)
+{
+        m->page_count = page_count;
 }
 
 void fake_free(struct machine *m)

@@ -29,6 +29,9 @@ void fake_free(struct machine *m);
 /* Of machines made afterwards. */
 void fake_use_small_pages(void);
 
+/* The guest writes to so many pages, not to half of RAM; before its first step. */
+void fake_limit_pages(struct machine *m, uint64_t page_count);
+
 void fake_cont(struct machine *m);
 void fake_stop(struct machine *m);              /* and flushes the disks */
 uint64_t fake_step(struct machine *m);          /* n now */
