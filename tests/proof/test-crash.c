@@ -300,8 +300,8 @@ int main(int argc, char **argv)
         unsigned i;
         int ret;
 
+        parse(&argc, &argv);            /* first: GLib has a --seed of its own */
         g_test_init(&argc, &argv, NULL);
-        parse(&argc, &argv);
         explore_init(&explore, &budget);
         for (i = 0; i < world_format_count && !g_getenv("TEST_SECONDS"); i++) {
                 g_autofree char *path = g_strdup_printf("/crash/%s", world_formats[i].name);
