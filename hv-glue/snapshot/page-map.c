@@ -117,6 +117,19 @@ uint64_t page_map_run(const struct page_map *map, uint64_t page, uint64_t max_pa
         return MIN(at, end) - page;
 }
 
+int page_map_check_pages(const struct page_map *map, uint64_t page, uint64_t page_count,
+                         uint8_t *bytes, struct hvb_error *err)
+{
+        for (uint64_t end = page + page_count; page < end; page++, bytes += VM_STATE_PAGE_BYTES)
+                if (!page_map_has(map, page))
+                        memset(bytes, 0, VM_STATE_PAGE_BYTES);
+                else if (vm_state_sum(bytes, VM_STATE_PAGE_BYTES) != page_map_sum(map, page))
+                        return error_set(err, -EIO, "VM state: RAM page %" PRIu64 " is damaged "
+                                         "(its sum is not 0x%08" PRIx32 ")", page,
+                                         page_map_sum(map, page));
+        return 0;
+}
+
 int page_map_check(const struct page_map *map, uint32_t sum, uint64_t stored_pages,
                    struct hvb_error *err)
 {

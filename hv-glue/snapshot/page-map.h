@@ -38,6 +38,11 @@ uint64_t page_map_count(const struct page_map *map);    /* pages that are stored
  * be below page_count. */
 uint64_t page_map_run(const struct page_map *map, uint64_t page, uint64_t max_pages);
 
+/* Judges pages that were read: what the map has no page for becomes zeros, the others must have
+ * their sums.  -EIO. */
+int page_map_check_pages(const struct page_map *map, uint64_t page, uint64_t page_count,
+                         uint8_t *bytes, struct hvb_error *err);
+
 /* Judges the bytes of a map that was read.  -EINVAL. */
 int page_map_check(const struct page_map *map, uint32_t sum, uint64_t stored_pages,
                    struct hvb_error *err);

@@ -96,31 +96,13 @@ static uint64_t unit_of(const struct ram_lazy *l, const struct vmstate_span *spa
         return (span->offset - l->guard->base.ram_offset) / RAM_UNIT_BYTES;
 }
 
-/* What the VM state has no page for is zero, whatever lies there. */
-static int check_unit(struct ram_lazy *l, uint64_t unit, uint8_t *bytes)
-{
-        const struct page_map *map = &l->guard->base.map;
-
-        for (uint64_t i = 0; i < RAM_UNIT_PAGES; i++) {
-                uint64_t page = unit * RAM_UNIT_PAGES + i;
-                uint8_t *at = bytes + i * GUEST_PAGE_BYTES;
-
-                if (!page_map_has(map, page))
-                        memset(at, 0, GUEST_PAGE_BYTES);
-                else if (vm_state_sum(at, GUEST_PAGE_BYTES) != page_map_sum(map, page))
-                        return error_set(&l->err, -EIO, "VM state: RAM page %" PRIu64 " is damaged "
-                                         "(its sum is not 0x%08" PRIx32 ")", page,
-                                         page_map_sum(map, page));
-        }
-        return 0;
-}
-
 static int landed(void *opaque, const struct vmstate_span *span)
 {
         struct ram_lazy *l = opaque;
         struct ram_guard *g = l->guard;
         uint64_t unit = unit_of(l, span);
-        int ret = check_unit(l, unit, span->bytes);
+        int ret = page_map_check_pages(&g->base.map, unit * RAM_UNIT_PAGES, RAM_UNIT_PAGES,
+                                       span->bytes, &l->err);
 
         if (ret < 0)
                 return ret;

@@ -30,18 +30,12 @@ int ram_load_landed(void *opaque, const struct vmstate_span *span)
 {
         struct ram_load *s = opaque;
         uint64_t page = (span->offset - s->ram_offset) / GUEST_PAGE_BYTES;
-        uint64_t end = page + span->count / GUEST_PAGE_BYTES;
+        int ret = page_map_check_pages(s->map, page, span->count / GUEST_PAGE_BYTES, span->bytes,
+                                       s->err);
 
-        for (; page < end; page++) {
-                uint32_t sum = vm_state_sum(page_at(s, page), GUEST_PAGE_BYTES);
-
-                if (sum != page_map_sum(s->map, page))
-                        return error_set(s->err, -EIO, "VM state: RAM page %" PRIu64
-                                         " is damaged (its sum is not 0x%08" PRIx32 ")", page,
-                                         page_map_sum(s->map, page));
-        }
-        job_count(&s->job->done_bytes, span->count);
-        return 0;
+        if (ret == 0)
+                job_count(&s->job->done_bytes, span->count);
+        return ret;
 }
 
 static int read_run(struct ram_load *s, uint64_t first_page, uint64_t page_count)

@@ -2,7 +2,8 @@
  * ram-share.c - RAM that has not changed, on its way into a VM state: by reference.
  *
  * What the driver does not share (a count at its limit, a compressed cluster) is copied from the
- * base: RAM itself may have changed since the cut.
+ * base, against its sums: RAM itself may have changed since the cut, and a page that was damaged
+ * meanwhile must not get a new sum.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -114,8 +115,9 @@ static struct range range_of(const struct ram_share *share, const struct ram_sav
 
 /* One unit after the other, through memory. */
 static int copy_units(struct ram_share *share, struct ram_save *save, uint64_t unit,
-                      uint64_t count)
+                      uint64_t count, struct hvb_error *err)
 {
+        const struct page_map *map = &share->base->map;
         int ret = 0;
         void *bytes;
 
@@ -129,6 +131,9 @@ static int copy_units(struct ram_share *share, struct ram_save *save, uint64_t u
                 range.iov = (struct iovec) { bytes, RAM_UNIT_BYTES };
                 ret = drive_thread_run(share->thread, &control);
                 if (ret == 0)
+                        ret = page_map_check_pages(map, unit * RAM_UNIT_PAGES, RAM_UNIT_PAGES,
+                                                   bytes, err);
+                if (ret == 0)
                         ret = ram_save_copy(save, unit * RAM_UNIT_PAGES, RAM_UNIT_PAGES, bytes,
                                             &writes, NULL);
                 if (ret == 0)
@@ -140,14 +145,14 @@ static int copy_units(struct ram_share *share, struct ram_save *save, uint64_t u
 }
 
 static int share_units(struct ram_share *share, struct ram_save *save, uint64_t unit,
-                       uint64_t count)
+                       uint64_t count, struct hvb_error *err)
 {
         struct range range = range_of(share, save, unit, count);
         struct drive_control control = { .start = start_share, .opaque = &range };
         int ret = drive_thread_run(share->thread, &control);
 
         if (ret == -ENOTSUP || ret == -EINVAL)
-                return copy_units(share, save, unit, count);
+                return copy_units(share, save, unit, count, err);
         if (ret < 0)
                 return ret;
         page_map_copy(save->map, &share->base->map, unit * RAM_UNIT_PAGES,
@@ -156,7 +161,8 @@ static int share_units(struct ram_share *share, struct ram_save *save, uint64_t 
         return 0;
 }
 
-int ram_share_save(struct ram_share *share, const struct ram_guard *guard, struct ram_save *save)
+int ram_share_save(struct ram_share *share, const struct ram_guard *guard, struct ram_save *save,
+                   struct hvb_error *err)
 {
         uint64_t unit_count = save->map->page_count / RAM_UNIT_PAGES;
         uint64_t run;
@@ -171,7 +177,7 @@ int ram_share_save(struct ram_share *share, const struct ram_guard *guard, struc
                 if (job_is_cancelled(save->job))
                         ret = -ECANCELED;
                 else if (!due)
-                        ret = share_units(share, save, unit, run);
+                        ret = share_units(share, save, unit, run, err);
         }
         return ret;
 }

@@ -24,7 +24,9 @@ void ram_share_open(struct ram_share *share, const struct machine_disk *disk,
                     const struct ram_guard *guard);
 void ram_share_close(struct ram_share *share);
 
-/* Behind the cut: all that is not due.  0, -ECANCELED, or the error. */
-int ram_share_save(struct ram_share *share, const struct ram_guard *guard, struct ram_save *save);
+/* Behind the cut: all that is not due.  0, -ECANCELED, or the error; err is filled where that
+ * alone says too little. */
+int ram_share_save(struct ram_share *share, const struct ram_guard *guard, struct ram_save *save,
+                   struct hvb_error *err);
 
 #endif

@@ -164,13 +164,14 @@ int vm_state_writer_cut(struct vm_state_writer *w, uint64_t clock_nsec, bool *re
         return ret;
 }
 
-static int save_ram(struct vm_state_writer *w)
+static int save_ram(struct vm_state_writer *w, struct hvb_error *err)
 {
         int ret, landed;
 
         if (w->live.guard != NULL) {
                 ret = ram_live_save(&w->live);
-                return ret < 0 ? ret : ram_share_save(&w->share, w->live.guard, &w->live.save);
+                return ret < 0 ? ret : ram_share_save(&w->share, w->live.guard, &w->live.save,
+                                                      err);
         }
         ret = ram_save_range(&w->live.save, 0, w->map.page_count);
         landed = vmstate_io_wait(w->io);
@@ -179,7 +180,7 @@ static int save_ram(struct vm_state_writer *w)
 
 int vm_state_writer_run(struct vm_state_writer *w, uint64_t *ret_bytes, struct hvb_error *err)
 {
-        int ret = save_ram(w);
+        int ret = save_ram(w, err);
 
         if (ret == 0)
                 ret = save_rest(w, err);

@@ -184,20 +184,37 @@ static void feed(uint64_t offset, uint8_t *bytes, size_t count)
         }
 }
 
+/* Completes the request with what was fed. */
+static void feed_all(struct hvb_queue *queue, struct hvb_request *request, uint64_t offset,
+                     const struct iovec *iov, unsigned iov_count)
+{
+        for (unsigned i = 0; i < iov_count; i++) {
+                feed(offset, iov[i].iov_base, iov[i].iov_len);
+                offset += iov[i].iov_len;
+        }
+        real->drain(queue, request);
+}
+
 static void faulty_load(struct hvb_image *image, struct hvb_request *request, uint64_t offset,
                         const struct iovec *iov, unsigned iov_count)
 {
         if (meets_fault(image, request))
                 return;
-        if (fed_count == 0) {
+        if (fed_count == 0)
                 real->load_vmstate(image, request, offset, iov, iov_count);
-                return;
-        }
-        for (unsigned i = 0; i < iov_count; i++) {
-                feed(offset, iov[i].iov_base, iov[i].iov_len);
-                offset += iov[i].iov_len;
-        }
-        real->drain(real->queue(image, 0), request);
+        else
+                feed_all(real->queue(image, 0), request, offset, iov, iov_count);
+}
+
+
+static void faulty_snapshot_read(struct hvb_queue *queue, struct hvb_request *request,
+                                 struct hvb_snapshot *snapshot, uint64_t offset,
+                                 const struct iovec *iov, unsigned iov_count, uint32_t flags)
+{
+        if (fed_count > 0 && flags & HVB_REQ_VMSTATE)
+                feed_all(queue, request, offset, iov, iov_count);
+        else
+                real->snapshot_preadv(queue, request, snapshot, offset, iov, iov_count, flags);
 }
 
 static gpointer make_faulty(gpointer driver)
@@ -215,6 +232,7 @@ static gpointer make_faulty(gpointer driver)
         faulty.share_vmstate = faulty_share;
         faulty.save_vmstate = faulty_save;
         faulty.load_vmstate = faulty_load;
+        faulty.snapshot_preadv = faulty_snapshot_read;
         return NULL;
 }
 

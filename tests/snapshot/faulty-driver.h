@@ -35,8 +35,8 @@ struct fed_piece {
         size_t count;
 };
 
-/* From now on load_vmstate reads these pieces with zeros around them, not the disk.  count 0: the
- * disk again.  Borrowed; while nothing is in flight. */
+/* From now on load_vmstate, and snapshot_preadv of a VM state, read these pieces with zeros around
+ * them, not the disk.  count 0: the disk again.  Borrowed; while nothing is in flight. */
 void faulty_feed(const struct fed_piece *pieces, unsigned count);
 
 #endif

@@ -196,6 +196,34 @@ static void test_shared(gconstpointer data)
         bed_close(&b);
 }
 
+/* What is copied from the base is judged by the base's sums, or a new one would hide the damage. */
+static void test_damaged_base(void)
+{
+        static const uint8_t nothing;
+        const struct fed_piece zeros = { 0, &nothing, 1 };
+        struct bed b;
+
+        bed_open(&b, 1, RAM_BYTES);
+        fake_advance(b.m, 700);
+        g_assert_cmpint(bed_save(&b, "a", false), ==, 0);
+        fake_run_steps(b.m, 3);
+        faulty_refuse_sharing(true);
+        faulty_feed(&zeros, 1);
+        g_assert_cmpint(bed_save(&b, "b", false), ==, -EIO);
+        g_assert_nonnull(strstr(b.err.text, "RAM page"));
+        faulty_feed(NULL, 0);
+        bed_expect_list(&b, "a");
+        g_assert_cmpint(machine_run_state(b.m), ==, RUN_STATE_RUNNING);
+        g_assert_cmpint(bed_save(&b, "b", false), ==, 0);
+        faulty_refuse_sharing(false);
+        fake_stop(b.m);
+        g_assert_true(fake_verify(b.m));
+        g_assert_cmpint(bed_load(&b, "b"), ==, 0);
+        g_assert_true(fake_verify(b.m));
+        bed_expect_clean(&b);
+        bed_close(&b);
+}
+
 /* What is gone, or was replaced, or is another disk's, is no base. */
 static void test_no_base(void)
 {
@@ -367,6 +395,7 @@ int main(int argc, char **argv)
 
                 g_test_add_data_func(path, &images[i], test_shared);
         }
+        g_test_add_func("/vm-live/damaged-base", test_damaged_base);
         g_test_add_func("/vm-live/no-base", test_no_base);
         g_test_add_func("/vm-live/unreadable", test_unreadable);
         g_test_add_data_func("/vm-live/cancel/1", GINT_TO_POINTER(1), test_cancel);
