@@ -22,7 +22,7 @@
 
 #include "host/drive.h"
 
-enum { BLOCK = 4096, WRITERS = 16, ROUNDS = 20000, MAX_WRITES = 4 * ROUNDS };
+enum { BLOCK = 4096, WRITERS = 16, ROUNDS = 20000 };
 
 struct writer {
         struct drive_op *op;
@@ -45,10 +45,9 @@ struct demo {
         struct block *blocks;
         uint32_t block_count;
         struct writer writers[WRITERS];
-        uint32_t target[MAX_WRITES];    /* stamp -> block */
-        uint64_t next_stamp;
+        GArray *targets;                /* stamp -> block, uint32_t; its length: the next stamp */
         uint64_t completed;
-        uint64_t stop_at;               /* no new writes from this stamp on */
+        bool stopping;                  /* no new writes */
         uint64_t window_first;          /* stamps that may or may not be in the snapshot */
         uint64_t window_end;
         bool snapshot_running;
@@ -84,8 +83,8 @@ static void write_one(struct demo *d, struct writer *w)
                 w->block = g_rand_int_range(d->random, 0, d->block_count);
         while (d->blocks[w->block].busy);
         d->blocks[w->block].busy = true;
-        w->stamp = d->next_stamp++;
-        d->target[w->stamp] = w->block;
+        w->stamp = d->targets->len;
+        g_array_append_val(d->targets, w->block);
         for (i = 0; i < BLOCK / sizeof(uint64_t); i++)
                 w->buffer[i] = w->stamp;
         w->started = now();
@@ -110,7 +109,7 @@ static void written(struct drive_op *op)
         d->completed++;
         if (op->result < 0)
                 d->error = op->result;
-        else if (d->next_stamp < d->stop_at)
+        else if (!d->stopping)
                 write_one(d, w);
 }
 
@@ -132,7 +131,7 @@ static void snapshot_taken(struct drive_op *op)
 
         d->snapshot_running = false;
         d->snapshot_ended = now();
-        d->window_end = d->next_stamp;
+        d->window_end = d->targets->len;
 }
 
 static double take_snapshot(struct demo *d, const char *name)
@@ -152,7 +151,7 @@ static double take_snapshot(struct demo *d, const char *name)
         op->done = snapshot_taken;
         op->opaque = d;
         d->snapshot_running = true;
-        d->window_first = d->next_stamp - WRITERS;
+        d->window_first = d->targets->len - WRITERS;
         for (i = 0; i < d->block_count; i++)
                 d->blocks[i].before = d->blocks[i].done;
         driver->snapshot_create(drive_image(d->drive), drive_op_begin(op), &info, 0, &err);
@@ -169,7 +168,8 @@ static bool allowed(const struct demo *d, uint32_t block, uint64_t stamp)
 {
         if (stamp == d->blocks[block].before)
                 return true;
-        return stamp >= d->window_first && stamp < d->window_end && d->target[stamp] == block;
+        return stamp >= d->window_first && stamp < d->window_end &&
+               g_array_index(d->targets, uint32_t, stamp) == block;
 }
 
 /* How many blocks hold what the snapshot cannot contain. */
@@ -235,8 +235,8 @@ static void start_writers(struct demo *d)
 {
         unsigned i;
 
-        d->next_stamp = 1;
-        d->stop_at = MAX_WRITES - WRITERS;
+        d->targets = g_array_new(FALSE, TRUE, sizeof(uint32_t));
+        g_array_set_size(d->targets, 1);        /* no write has stamp 0 */
         d->random = g_rand_new_with_seed(1);
         for (i = 0; i < WRITERS; i++) {
                 struct writer *w = &d->writers[i];
@@ -253,7 +253,7 @@ static void stop_writers(struct demo *d)
 {
         unsigned i;
 
-        d->stop_at = 0;
+        d->stopping = true;
         drive_drain(d->drive);
         for (i = 0; i < WRITERS; i++) {
                 drive_op_free(d->writers[i].op);
@@ -325,6 +325,7 @@ int main(int argc, char **argv)
         printf("  closed\n");
         g_free(original);
         g_free(d.blocks);
+        g_array_unref(d.targets);
         g_rand_free(d.random);
         return ret != 0;
 }
