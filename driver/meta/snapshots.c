@@ -96,23 +96,46 @@ int snapshots_require(const struct image *img, const char *id, const char *name,
                          id ? id : "", img->name);
 }
 
+static int judge_l1(struct image *img, int index, struct hvb_error *err)
+{
+        int64_t file_bytes = io_file_length(&img->file);
+
+        if (file_bytes < 0)
+                return (int)file_bytes;
+        return snapshot_validate_l1(&img->snapshots[index], image_geometry(img),
+                                    (uint64_t)file_bytes, err);
+}
+
 int snapshots_require_readable(struct image *img, const char *id, const char *name,
                                struct hvb_error *err)
 {
         int index = snapshots_require(img, id, name, err);
-        int64_t file_bytes = io_file_length(&img->file);
         const struct snapshot *s;
         int ret;
 
         if (index < 0)
                 return index;
-        if (file_bytes < 0)
-                return (int)file_bytes;
         s = &img->snapshots[index];
         if (s->disk_bytes > MAX_GUEST_BYTES)
                 return error_set(err, -EFBIG, "snapshot '%.255s' has a disk of %" PRIu64 " bytes, "
                                  "limit %" PRIu64, s->name, s->disk_bytes, MAX_GUEST_BYTES);
-        ret = snapshot_validate_l1(s, image_geometry(img), (uint64_t)file_bytes, err);
+        ret = judge_l1(img, index, err);
+        return ret < 0 ? ret : index;
+}
+
+int snapshots_require_countable(struct image *img, const char *id, const char *name,
+                                struct hvb_error *err)
+{
+        int ret = image_check_writable(img);
+        int index;
+
+        if (ret < 0)
+                return error_set(err, ret, "%s cannot be written: %s", img->name,
+                                 g_strerror(-ret));
+        index = snapshots_require(img, id, name, err);
+        if (index < 0)
+                return index;
+        ret = judge_l1(img, index, err);
         return ret < 0 ? ret : index;
 }
 

@@ -33,6 +33,11 @@ int snapshots_require(const struct image *img, const char *id, const char *name,
 int snapshots_require_readable(struct image *img, const char *id, const char *name,
                                struct hvb_error *err);
 
+/* The same for who moves the counts of what it maps: the image must be writable, its L1 make
+ * sense. */
+int snapshots_require_countable(struct image *img, const char *id, const char *name,
+                                struct hvb_error *err);
+
 enum { SNAPSHOT_ID_BYTES = 32 };
 
 /* The next id: highest numeric one plus 1.  buffer of SNAPSHOT_ID_BYTES. */

@@ -65,20 +65,8 @@ static int check_size(const struct image *img, const struct snapshot *sn, struct
 static int check_request(struct going *s, struct image *img, const char *id,
                          const char *name, struct hvb_error *err)
 {
-        int64_t file_bytes = io_file_length(&img->file);
-        int ret = image_check_writable(img);
-
-        if (ret < 0)
-                return error_set(err, ret, "%s cannot be written: %s", img->name,
-                                 g_strerror(-ret));
-        if (file_bytes < 0)
-                return (int)file_bytes;
-        s->index = snapshots_require(img, id, name, err);
-        if (s->index < 0)
-                return s->index;
-        ret = snapshot_validate_l1(target(s, img), image_geometry(img), (uint64_t)file_bytes,
-                                   err);
-        return ret < 0 ? ret : check_size(img, target(s, img), err);
+        s->index = snapshots_require_countable(img, id, name, err);
+        return s->index < 0 ? s->index : check_size(img, target(s, img), err);
 }
 
 /* ---- prepare ---- */

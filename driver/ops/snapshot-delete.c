@@ -35,19 +35,8 @@ static const struct snapshot *target(const struct snapshot_delete *s, const stru
 static int check_request(struct snapshot_delete *s, struct image *img, const char *id,
                          const char *name, struct hvb_error *err)
 {
-        int64_t file_bytes = io_file_length(&img->file);
-        int ret = image_check_writable(img);
-
-        if (ret < 0)
-                return error_set(err, ret, "%s cannot be written: %s", img->name,
-                                 g_strerror(-ret));
-        if (file_bytes < 0)
-                return (int)file_bytes;
-        s->index = snapshots_require(img, id, name, err);
-        if (s->index < 0)
-                return s->index;
-        return snapshot_validate_l1(target(s, img), image_geometry(img), (uint64_t)file_bytes,
-                                    err);
+        s->index = snapshots_require_countable(img, id, name, err);
+        return MIN(s->index, 0);
 }
 
 static int make_list(struct snapshot_delete *s, struct image *img)
