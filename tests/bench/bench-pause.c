@@ -15,35 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/full-ram.h"
 #include "host/error.h"
-#include "snapshot/fake-machine.h"
 #include "snapshot/ram-lazy.h"
 #include "snapshot/vm-snapshot.h"
 
-#define DISK_BYTES (UINT64_C(4) << 20)
-
 enum { STEPS_BETWEEN = 200 };
-
-static void make_image(const char *path)
-{
-        struct hvb_create_args args = { .struct_bytes = sizeof(args), .size_bytes = DISK_BYTES };
-        struct drive_options how = { .format = "qcow2", .flags = HVB_OPEN_RDWR };
-        struct hvb_error err = ERROR_INIT;
-        struct drive *drive;
-
-        if (drive_create(path, &args, &how, &drive, &err) < 0)
-                g_error("%s", err.text);
-        drive_close(drive, &err);
-}
-
-/* No page is zero or like another. */
-static void fill(struct machine *m, uint64_t bytes, uint64_t seed)
-{
-        uint64_t *words = (uint64_t *) (void *) machine_memory(m)->ram;
-
-        for (uint64_t i = 0; i < bytes / 8; i++)
-                words[i] = (i + seed) * UINT64_C(0x9e3779b97f4a7c15) | 1;
-}
 
 /* Returns the bytes that were written. */
 static uint64_t run(struct machine *m, const char *name, const char *tag,
@@ -87,11 +64,11 @@ int main(int argc, char **argv)
         make_image(disk.path);
         m = fake_new((bytes + bytes / 4) >> 20 << 20, &disk, 1);
         fake_limit_pages(m, bytes / 100 / GUEST_PAGE_BYTES);
-        fill(m, bytes, 0);
+        fill_ram(m, bytes, 0);
         fake_cont(m);
         first = run(m, "savevm", "a", vm_savevm);
         fake_stop(m);
-        fill(m, bytes / 20, 1);
+        fill_ram(m, bytes / 20, 1);
         fake_cont(m);
         second = run(m, "savevm-again", "b", vm_savevm);
         printf("savevm-again-bytes %.2f\n", 100.0 * (double) second / (double) first);

@@ -11,32 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bench/full-ram.h"
 #include "host/error.h"
-#include "snapshot/fake-machine.h"
 #include "snapshot/vm-snapshot.h"
-
-#define DISK_BYTES (UINT64_C(4) << 20)
-
-static void make_image(const char *path)
-{
-        struct hvb_create_args args = { .struct_bytes = sizeof(args), .size_bytes = DISK_BYTES };
-        struct drive_options how = { .format = "qcow2", .flags = HVB_OPEN_RDWR };
-        struct hvb_error err = ERROR_INIT;
-        struct drive *drive;
-
-        if (drive_create(path, &args, &how, &drive, &err) < 0)
-                g_error("%s", err.text);
-        drive_close(drive, &err);
-}
-
-/* Every page differs, none compresses or is zero. */
-static void fill(struct machine *m, uint64_t bytes, uint64_t seed)
-{
-        uint64_t *words = (uint64_t *) (void *) machine_memory(m)->ram;
-
-        for (uint64_t i = 0; i < bytes / 8; i++)
-                words[i] = (i + seed) * UINT64_C(0x9e3779b97f4a7c15) | 1;
-}
 
 static void run(struct machine *m, const char *name, uint64_t bytes,
                 int (*operation)(struct machine *m, const struct vm_snapshot_options *options,
@@ -71,9 +48,9 @@ int main(int argc, char **argv)
         bytes = strtoull(argv[2], NULL, 10) << 20;
         make_image(disk.path);
         m = fake_new((bytes + bytes / 4) >> 20 << 20, &disk, 1);
-        fill(m, bytes, 0);
+        fill_ram(m, bytes, 0);
         run(m, "savevm", bytes, vm_savevm);
-        fill(m, bytes, 1);
+        fill_ram(m, bytes, 1);
         run(m, "loadvm", bytes, vm_loadvm);
         run(m, "savevm again", bytes, vm_savevm);
         run(m, "delvm", bytes, vm_delvm);
