@@ -89,19 +89,11 @@ static void begin(struct task *task)
 
 static int check_disks(struct machine *machine, const char *const *ids, struct hvb_error *err)
 {
-        unsigned count;
-        const struct machine_disk *disks = machine_disks(machine, &count);
-
         if (ids[0] == NULL)
                 return error_set(err, -EINVAL, "At least one device is required for snapshot");
-        for (; *ids != NULL; ids++) {
-                unsigned i = 0;
-
-                while (i < count && strcmp(disks[i].id, *ids) != 0)
-                        i++;
-                if (i == count)
+        for (; *ids != NULL; ids++)
+                if (machine_find_disk(machine, *ids) == NULL)
                         return error_set(err, -ENODEV, "No block device node '%s'", *ids);
-        }
         return 0;
 }
 

@@ -217,13 +217,11 @@ static void disk_done(struct task *task)
 static const struct machine_disk *find_disk(struct qmp_call *call)
 {
         const char *id = qmp_arg_string(call, "device");
+        const struct machine_disk *disk = machine_find_disk(call->monitors->machine, id);
         g_autofree char *text = NULL;
-        unsigned count;
-        const struct machine_disk *disks = machine_disks(call->monitors->machine, &count);
 
-        for (unsigned i = 0; i < count; i++)
-                if (strcmp(disks[i].id, id) == 0)
-                        return &disks[i];
+        if (disk != NULL)
+                return disk;
         text = g_strdup_printf("Cannot find device='%s' nor node-name='%s'", id, id);
         qmp_call_fail(call, text);
         return NULL;

@@ -29,17 +29,11 @@ static void add(struct vm_disks *disks, struct machine_disk *disk)
         disks->disks[disks->count++] = (struct vm_disk) { .disk = disk };
 }
 
-static int check_ids(const struct machine_disk *disks, unsigned count, const char *const *ids,
-                     struct hvb_error *err)
+static int check_ids(struct machine *m, const char *const *ids, struct hvb_error *err)
 {
-        for (unsigned i = 0; ids != NULL && ids[i] != NULL; i++) {
-                unsigned d = 0;
-
-                while (d < count && strcmp(disks[d].id, ids[i]) != 0)
-                        d++;
-                if (d == count)
-                        return error_set(err, -ENOENT, "No block device node '%s'", ids[i]);
-        }
+        for (; ids != NULL && *ids != NULL; ids++)
+                if (machine_find_disk(m, *ids) == NULL)
+                        return error_set(err, -ENOENT, "No block device node '%s'", *ids);
         return 0;
 }
 
@@ -59,7 +53,7 @@ int vm_disks_select(struct machine *m, const char *const *ids, struct vm_disks *
         unsigned count;
         struct machine_disk *all = machine_disks(m, &count);
         struct vm_disks chosen;
-        int ret = check_ids(all, count, ids, err);
+        int ret = check_ids(m, ids, err);
 
         if (ret < 0)
                 return ret;

@@ -27,6 +27,7 @@
 #define VM_MACHINE_H
 
 #include <glib.h>
+#include <string.h>
 
 #include "host/drive-thread.h"
 #include "vm/device.h"
@@ -139,6 +140,17 @@ void machine_tell(struct machine *m, const char *text);
 /* In the order of saving and loading. */
 struct device *const *machine_devices(struct machine *m, unsigned *ret_count);
 struct machine_disk *machine_disks(struct machine *m, unsigned *ret_count);
+/* The one with that id, or NULL. */
+static inline struct machine_disk *machine_find_disk(struct machine *m, const char *id)
+{
+        unsigned count;
+        struct machine_disk *disks = machine_disks(m, &count);
+
+        for (unsigned i = 0; i < count; i++)
+                if (strcmp(disks[i].id, id) == 0)
+                        return &disks[i];
+        return NULL;
+}
 
 /* Guest time: nanoseconds that vcpus have run, kept across loadvm (vm_clock_nsec of
  * snapshots).  set: while paused, as the last step of a load that succeeded. */
