@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "host/error.h"
+#include "snapshot/disk-snapshot.h"
 #include "snapshot/job.h"
 #include "snapshot/ram-save.h"
 
@@ -55,88 +56,21 @@ static int fail(struct backup *b, const char *what, int code, const struct hvb_e
                          what, b->options->tag, b->options->disk, error_text(why, code));
 }
 
-/* ---- The snapshot, on the disk's thread ---------------------------------------------- */
-
-/* One request to the driver, and what it is about. */
-struct ask {
-        struct backup *backup;
-        uint64_t offset;
-        uint64_t length_bytes;
-        struct iovec iov;
-        struct hvb_block_status status;
-        struct hvb_error err;
-};
-
-static int ask(struct ask *a, void (*start)(struct drive *drive, struct hvb_request *request,
-                                            void *opaque))
-{
-        const struct drive_control control = { .start = start, .opaque = a };
-
-        return drive_thread_run(a->backup->disk->thread, &control);
-}
-
-static void start_open(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        struct ask *a = opaque;
-
-        drive_driver(drive)->snapshot_open(drive_image(drive), request, NULL,
-                                           a->backup->options->tag, &a->backup->info,
-                                           &a->backup->snapshot, &a->err);
-}
-
-static void start_close(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        struct ask *a = opaque;
-
-        drive_driver(drive)->snapshot_close(a->backup->snapshot, request, &a->err);
-}
-
-static void start_status(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        struct ask *a = opaque;
-
-        drive_driver(drive)->snapshot_block_status(drive_queue(drive), request,
-                                                   a->backup->snapshot, a->offset,
-                                                   a->length_bytes, 0, &a->status);
-}
-
-static void start_read(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        struct ask *a = opaque;
-
-        drive_driver(drive)->snapshot_preadv(drive_queue(drive), request, a->backup->snapshot,
-                                             a->offset, &a->iov, 1, 0);
-}
-
-static int call_can_open(struct drive *drive, void *opaque)
-{
-        (void) opaque;
-        return HVB_HAS(drive_driver(drive), snapshot_open) ? 0 : -ENOTSUP;
-}
+/* ---- The snapshot --------------------------------------------------------------------- */
 
 static int open_snapshot(struct backup *b)
 {
-        struct ask a = { .backup = b, .err = ERROR_INIT };
-        int ret = drive_thread_call(b->disk->thread, call_can_open, NULL);
+        struct hvb_error why = ERROR_INIT;
+        int ret = disk_snapshot_open(b->disk->thread, NULL, b->options->tag, &b->info,
+                                     &b->snapshot, &why);
 
-        if (ret < 0)
+        if (ret == -ENOTSUP)
                 return error_set(b->err, ret, "Device '%s' does not support snapshots",
                                  b->disk->id);
-        b->info = (struct hvb_snapshot_info) { .struct_bytes = sizeof(b->info) };
-        ret = ask(&a, start_open);
         if (ret == -ENOENT)
                 return error_set(b->err, ret, "Snapshot '%s' does not exist on device '%s'",
                                  b->options->tag, b->disk->id);
-        return ret < 0 ? fail(b, "open the snapshot", ret, &a.err) : 0;
-}
-
-/* The space of one that was deleted meanwhile is freed here; if it cannot be, close() and
- * repairs try again, and the backup is as good. */
-static void close_snapshot(struct backup *b)
-{
-        struct ask a = { .backup = b, .err = ERROR_INIT };
-
-        ask(&a, start_close);
+        return ret < 0 ? fail(b, "open the snapshot", ret, &why) : 0;
 }
 
 /* ---- Copying -------------------------------------------------------------------------- */
@@ -144,26 +78,15 @@ static void close_snapshot(struct backup *b)
 /* How long what begins at offset is of one kind, and whether it must be copied. */
 static int look(struct backup *b, uint64_t offset, uint64_t *ret_bytes, bool *ret_data)
 {
-        struct ask a = {
-                .backup = b, .offset = offset,
-                .length_bytes = MIN(b->info.disk_bytes - offset, STATUS_BYTES),
-                .status = { .struct_bytes = sizeof(a.status) }, .err = ERROR_INIT,
-        };
-        int ret = ask(&a, start_status);
+        struct hvb_block_status status;
+        int ret = disk_snapshot_status(b->disk->thread, b->snapshot, offset,
+                                       MIN(b->info.disk_bytes - offset, STATUS_BYTES), &status);
 
         if (ret < 0)
-                return fail(b, "look at the disk", ret, &a.err);
-        *ret_bytes = a.status.length_bytes;
-        *ret_data = (a.status.flags & HVB_STATUS_DATA) && !(a.status.flags & HVB_STATUS_ZERO);
+                return fail(b, "look at the disk", ret, NULL);
+        *ret_bytes = status.length_bytes;
+        *ret_data = (status.flags & HVB_STATUS_DATA) && !(status.flags & HVB_STATUS_ZERO);
         return 0;
-}
-
-static int read_piece(struct backup *b, const struct slot *slot, uint64_t offset)
-{
-        struct ask a = { .backup = b, .offset = offset, .iov = slot->iov, .err = ERROR_INIT };
-        int ret = ask(&a, start_read);
-
-        return ret < 0 ? fail(b, "read", ret, &a.err) : 0;
 }
 
 /* Until the slot's write has landed, which may have been while another was waited for. */
@@ -185,9 +108,11 @@ static int copy_piece(struct backup *b, uint64_t offset, uint64_t bytes)
         if (ret < 0)
                 return ret;
         slot->iov = (struct iovec) { slot->buffer, bytes };
-        ret = read_piece(b, slot, offset);
-        if (ret < 0 || memory_is_zero(slot->buffer, bytes))
-                return ret;
+        ret = disk_snapshot_read(b->disk->thread, b->snapshot, offset, slot->buffer, bytes, 0);
+        if (ret < 0)
+                return fail(b, "read", ret, NULL);
+        if (memory_is_zero(slot->buffer, bytes))
+                return 0;
         drive_op_pwritev(slot->op, offset, &slot->iov, 1, 0);
         slot->has_result = true;
         job_count(&b->job->written_bytes, bytes);
@@ -305,17 +230,6 @@ static int write_target(struct backup *b)
         return ret;
 }
 
-static const struct machine_disk *find_disk(struct machine *m, const char *id)
-{
-        unsigned count;
-        const struct machine_disk *disks = machine_disks(m, &count);
-
-        for (unsigned i = 0; i < count; i++)
-                if (strcmp(disks[i].id, id) == 0)
-                        return &disks[i];
-        return NULL;
-}
-
 static bool is_format(const char *format)
 {
         return format == NULL || strcmp(format, "qcow2") == 0 || strcmp(format, "raw") == 0;
@@ -326,7 +240,7 @@ int vm_backup(struct machine *m, const struct vm_backup_options *options, struct
 {
         struct hvb_error own = ERROR_INIT;
         struct backup b = {
-                .options = options, .disk = find_disk(m, options->disk), .job = job,
+                .options = options, .disk = machine_find_disk(m, options->disk), .job = job,
                 .err = err == NULL ? &own : err,
         };
         int ret;
@@ -342,6 +256,6 @@ int vm_backup(struct machine *m, const struct vm_backup_options *options, struct
                 return ret;
         job_set(&job->total_bytes, b.info.disk_bytes);
         ret = write_target(&b);
-        close_snapshot(&b);
+        disk_snapshot_close(b.disk->thread, b.snapshot);
         return ret;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "host/error.h"
+#include "snapshot/disk-snapshot.h"
 #include "snapshot/job.h"
 #include "snapshot/ram-guard-parts.h"
 #include "snapshot/vm-state.h"
@@ -140,21 +141,11 @@ static int read_all(struct ram_lazy *l)
 
 /* ---- The end -------------------------------------------------------------------------- */
 
-static void start_close(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        struct hvb_snapshot *snapshot = opaque;
-
-        drive_driver(drive)->snapshot_close(snapshot, request, NULL);
-}
-
 static void close_images(struct ram_lazy *l)
 {
-        struct drive_control control = { .start = start_close, .opaque = l->pin };
-
         vmstate_io_free(l->io);
         drive_thread_close(l->reader, NULL);
-        if (l->pin != NULL)
-                drive_thread_run(l->owner, &control);
+        disk_snapshot_close(l->owner, l->pin);
         free(l->buffers);
         l->io = NULL;
         l->reader = NULL;
@@ -248,17 +239,8 @@ int ram_lazy_wait(struct ram_guard *g, struct vm_job *job, struct hvb_error *err
 
 struct opening {
         const struct ram_base *base;
-        struct hvb_snapshot *snapshot;
         struct hvb_error *err;
 };
-
-static void start_open(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        struct opening *o = opaque;
-
-        drive_driver(drive)->snapshot_open(drive_image(drive), request, o->base->info.id_str,
-                                           o->base->info.name, NULL, &o->snapshot, o->err);
-}
 
 static void start_choose(struct drive *drive, struct hvb_request *request, void *opaque)
 {
@@ -272,8 +254,6 @@ static void start_choose(struct drive *drive, struct hvb_request *request, void 
 static int call_fd(struct drive *drive, void *opaque)
 {
         (void) opaque;
-        if (!HVB_HAS(drive_driver(drive), snapshot_open))
-                return -ENOTSUP;
         return drive_fd(drive);
 }
 
@@ -291,8 +271,6 @@ static int open_reader(struct ram_lazy *l, const struct ram_base *base, struct h
         int flags;
         int ret;
 
-        if (fd < 0)
-                return error_set(err, fd, "the driver reads no snapshot beside the disk");
         flags = fcntl(fd, F_GETFL);
         options.cache.direct = flags >= 0 && flags & O_DIRECT;
         ret = drive_thread_open(path, &options, &l->reader, err);
@@ -301,17 +279,14 @@ static int open_reader(struct ram_lazy *l, const struct ram_base *base, struct h
 
 static int open_images(struct ram_lazy *l, const struct ram_base *base, struct hvb_error *err)
 {
-        struct opening o = { .base = base, .err = err };
-        struct drive_control control = { .start = start_open, .opaque = &o };
         const struct vmstate_landing landing = { l, landed };
-        int ret = open_reader(l, base, err);
+        int ret = disk_snapshot_open(l->owner, base->info.id_str, base->info.name, NULL, &l->pin,
+                                     err);
 
+        if (ret == 0)
+                ret = open_reader(l, base, err);
         if (ret < 0)
                 return ret;
-        ret = drive_thread_run(l->owner, &control);
-        if (ret < 0)
-                return ret;
-        l->pin = o.snapshot;
         l->io = vmstate_io_new(l->reader, &landing);
         return 0;
 }

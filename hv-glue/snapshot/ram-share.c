@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "host/error.h"
+#include "snapshot/disk-snapshot.h"
 #include "snapshot/job.h"
 #include "snapshot/vm-disks.h"
 
@@ -21,11 +22,9 @@ enum { CALL_UNITS = (64 << 20) / RAM_UNIT_BYTES };     /* shared by one call */
 /* A request's arguments. */
 struct range {
         const struct ram_share *share;
-        struct hvb_snapshot_info info;
         uint64_t source_offset;
         uint64_t offset;
         uint64_t bytes;
-        struct iovec iov;
 };
 
 /* ---- The base ------------------------------------------------------------------------- */
@@ -42,45 +41,26 @@ static int call_facts(struct drive *drive, void *opaque)
         return 0;
 }
 
-static void start_open(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        struct range *range = opaque;
-        struct ram_share *share = (struct ram_share *) range->share;
-
-        drive_driver(drive)->snapshot_open(drive_image(drive), request, share->base->info.id_str,
-                                           share->base->info.name, &range->info, &share->source,
-                                           NULL);
-}
-
 void ram_share_open(struct ram_share *share, const struct machine_disk *disk,
                     const struct ram_guard *guard)
 {
-        struct range range = { .share = share, .info = { .struct_bytes = sizeof(range.info) } };
-        struct drive_control control = { .start = start_open, .opaque = &range };
+        const struct ram_base *base = ram_guard_base(guard);
+        struct hvb_snapshot_info info;
 
-        *share = (struct ram_share) { .thread = disk->thread, .base = ram_guard_base(guard) };
-        if (share->base == NULL || share->base->disk != disk ||
+        *share = (struct ram_share) { .thread = disk->thread, .base = base };
+        if (base == NULL || base->disk != disk ||
             drive_thread_call(share->thread, call_facts, share) < 0 ||
-            drive_thread_run(share->thread, &control) < 0)
+            disk_snapshot_open(share->thread, base->info.id_str, base->info.name, &info,
+                               &share->source, NULL) < 0)
                 return;
         /* An id is used again when it was the highest. */
-        if (!snapshots_are_of_one_moment(&range.info, &share->base->info))
+        if (!snapshots_are_of_one_moment(&info, &base->info))
                 ram_share_close(share);
-}
-
-static void start_close(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        struct ram_share *share = opaque;
-
-        drive_driver(drive)->snapshot_close(share->source, request, NULL);
 }
 
 void ram_share_close(struct ram_share *share)
 {
-        struct drive_control control = { .start = start_close, .opaque = share };
-
-        if (share->source != NULL)
-                drive_thread_run(share->thread, &control);
+        disk_snapshot_close(share->thread, share->source);
         share->source = NULL;
 }
 
@@ -92,14 +72,6 @@ static void start_share(struct drive *drive, struct hvb_request *request, void *
 
         drive_driver(drive)->share_vmstate(drive_image(drive), request, r->share->source,
                                            r->source_offset, r->offset, r->bytes);
-}
-
-static void start_read(struct drive *drive, struct hvb_request *request, void *opaque)
-{
-        const struct range *r = opaque;
-
-        drive_driver(drive)->snapshot_preadv(drive_queue(drive), request, r->share->source,
-                                             r->source_offset, &r->iov, 1, HVB_REQ_VMSTATE);
 }
 
 static struct range range_of(const struct ram_share *share, const struct ram_save *save,
@@ -124,12 +96,11 @@ static int copy_units(struct ram_share *share, struct ram_save *save, uint64_t u
         if (posix_memalign(&bytes, GUEST_PAGE_BYTES, RAM_UNIT_BYTES) != 0)
                 return -ENOMEM;
         for (uint64_t end = unit + count; unit < end && ret == 0; unit++) {
-                struct range range = range_of(share, save, unit, 1);
-                struct drive_control control = { .start = start_read, .opaque = &range };
+                uint64_t offset = share->base->ram_offset + unit * RAM_UNIT_BYTES;
                 unsigned writes = 0;
 
-                range.iov = (struct iovec) { bytes, RAM_UNIT_BYTES };
-                ret = drive_thread_run(share->thread, &control);
+                ret = disk_snapshot_read(share->thread, share->source, offset, bytes,
+                                         RAM_UNIT_BYTES, HVB_REQ_VMSTATE);
                 if (ret == 0)
                         ret = page_map_check_pages(map, unit * RAM_UNIT_PAGES, RAM_UNIT_PAGES,
                                                    bytes, err);
