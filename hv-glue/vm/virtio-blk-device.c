@@ -102,11 +102,7 @@ static void reset(struct virtio_mmio *mmio)
 /* The guest stops its device. */
 static void stop(struct virtio_mmio *mmio)
 {
-        struct virtio_blk *blk = blk_of_mmio(mmio);
-
-        virtio_blk_lock(blk);
-        virtio_blk_empty(blk);
-        virtio_blk_unlock(blk);
+        virtio_blk_empty(blk_of_mmio(mmio));
 }
 
 const struct virtio_ops virtio_blk_virtio_ops = {

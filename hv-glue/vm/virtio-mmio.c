@@ -162,21 +162,13 @@ void virtio_mmio_read(void *opaque, uint64_t offset, void *bytes, unsigned count
 
 /* ---- Writing ------------------------------------------------------------------------- */
 
-/* Stops the device, which may wait: without the lock. */
-static void stop(struct virtio_mmio *mmio)
-{
-        pthread_mutex_unlock(&mmio->lock);
-        mmio->ops->stop(mmio);
-        pthread_mutex_lock(&mmio->lock);
-}
-
 static void write_status(struct virtio_mmio *mmio, uint32_t value)
 {
         struct virtio_registers *regs = &mmio->regs;
         uint32_t added = value & ~regs->status & STATUS_BITS & ~VIRTIO_CONFIG_S_NEEDS_RESET;
 
         if (value == 0) {
-                stop(mmio);
+                mmio->ops->stop(mmio);
                 virtio_mmio_reset(mmio);
                 return;
         }
@@ -202,7 +194,7 @@ static void write_queue_ready(struct virtio_mmio *mmio, uint32_t value)
         struct virtqueue *vq = &mmio->regs.vq;
 
         if (value == 0) {
-                stop(mmio);
+                mmio->ops->stop(mmio);
                 virtqueue_reset(vq);
         } else if (!vq->enabled) {
                 vq->event_idx = mmio->regs.driver_features & (1ull << VIRTIO_RING_F_EVENT_IDX);

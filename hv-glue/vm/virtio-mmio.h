@@ -25,7 +25,7 @@ enum {
 
 struct virtio_mmio;
 
-/* All but stop are called with the lock held. */
+/* Called with the lock held. */
 struct virtio_ops {
         uint32_t device_id;
         uint64_t (*features)(struct virtio_mmio *mmio);        /* offered */
@@ -35,8 +35,8 @@ struct virtio_ops {
                              size_t count);
         /* The driver's features are settled. */
         void (*features_ok)(struct virtio_mmio *mmio);
-        /* Returns when no request is in flight and none will start until the queue is
-         * enabled again.  Without the lock. */
+        /* Returns when no request is in flight; it lets go of the lock while it waits, and
+         * none can start before the caller does. */
         void (*stop)(struct virtio_mmio *mmio);
         /* Back to power-on settings, after stop. */
         void (*reset)(struct virtio_mmio *mmio);

@@ -18,7 +18,7 @@
 #define TABLE           VRING_DESC_F_INDIRECT
 #define FEATURES        (1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX)
 
-enum { SECTOR = 512, STATUS_AT = 2, FUZZ_ROUNDS = 4000, SOAK_CHECK = 500 };
+enum { SECTOR = 512, STATUS_AT = 2, STOP_ROUNDS = 20000, FUZZ_ROUNDS = 4000, SOAK_CHECK = 500 };
 
 /* ---- By name -------------------------------------------------------------------------- */
 
@@ -216,6 +216,29 @@ static void test_rings(void)
         guest_free(g);
 }
 
+/* The device is stopped while it is just about to look at the queue. */
+static void test_stopped_at_work(void)
+{
+        struct blk_guest *g = guest_new("qcow2", NULL);
+
+        guard_ram(g);
+        for (unsigned round = 0; round < STOP_ROUNDS; round++) {
+                if (round % 2 == 0)
+                        guest_start(g, 0);
+                else
+                        set_queue(g, GUEST_QUEUE, GUEST_DESC, GUEST_AVAIL, GUEST_USED);
+                for (unsigned i = 0; i < GUEST_QUEUE / 3; i++) {
+                        guest_build(g, i, VIRTIO_BLK_T_IN, i, GUEST_DATA + i * SECTOR, SECTOR);
+                        guest_offer(g, 3 * i);
+                }
+                guest_ring(g);
+                guest_write(g, round % 2 == 0 ? VIRTIO_MMIO_QUEUE_READY : VIRTIO_MMIO_STATUS, 0);
+        }
+        assert_works(g);
+        unguard_ram(g);
+        guest_free(g);
+}
+
 /* ---- At random ------------------------------------------------------------------------ */
 
 static uint64_t random_address(void)
@@ -357,6 +380,7 @@ int main(int argc, char **argv)
         g_test_add_func("/hostile-guest/index-jumps", test_index_jumps);
         g_test_add_func("/hostile-guest/same-chain-many-times", test_same_chain_many_times);
         g_test_add_func("/hostile-guest/rings", test_rings);
+        g_test_add_func("/hostile-guest/stopped-at-work", test_stopped_at_work);
         g_test_add_data_func("/hostile-guest/random/qcow2", "qcow2", test_random);
         g_test_add_data_func("/hostile-guest/random/raw", "raw", test_random);
         return g_test_run();
