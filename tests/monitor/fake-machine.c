@@ -74,25 +74,22 @@ char *fake_take_log(struct machine *m)
 
 /* ---- machine.h ---------------------------------------------------------------------- */
 
-struct told {
-        struct machine *machine;
-        enum run_state state;
-};
-
 static gboolean tell(gpointer data)
 {
-        struct told *told = data;
+        struct machine *m = data;
+        enum run_state state;
 
-        if (told->machine->monitors != NULL)
-                monitors_run_state(told->machine->monitors, told->state);
-        g_free(told);
+        pthread_mutex_lock(&m->lock);
+        state = GPOINTER_TO_INT(g_queue_pop_head(&m->untold));
+        pthread_mutex_unlock(&m->lock);
+        if (m->monitors != NULL)
+                monitors_run_state(m->monitors, state);
         return G_SOURCE_REMOVE;
 }
 
 static int change_state(struct machine *m, const char *name, enum run_state state,
                         struct hvb_error *err)
 {
-        struct told *told;
         int ret;
 
         pthread_mutex_lock(&m->lock);
@@ -102,9 +99,8 @@ static int change_state(struct machine *m, const char *name, enum run_state stat
                 : 0;
         if (ret == 0) {
                 m->state = state;
-                told = g_new(struct told, 1);
-                *told = (struct told) { m, state };
-                g_idle_add_full(G_PRIORITY_DEFAULT, tell, told, NULL);
+                g_queue_push_tail(&m->untold, GINT_TO_POINTER(state));
+                g_idle_add_full(G_PRIORITY_DEFAULT, tell, m, NULL);
         }
         pthread_mutex_unlock(&m->lock);
         return ret;
@@ -284,6 +280,7 @@ struct machine *fake_machine_new(unsigned disk_count, const char *const *paths)
         m->directory = g_dir_make_tmp("monitor-XXXXXX", NULL);
         m->rows = g_ptr_array_new_with_free_func(row_free);
         m->log = g_string_new(NULL);
+        g_queue_init(&m->untold);
         m->disk_count = disk_count;
         for (unsigned i = 0; i < disk_count; i++)
                 open_disk(m, i, paths == NULL ? NULL : paths[i]);
@@ -305,6 +302,7 @@ void fake_machine_free(struct machine *m)
         if (m->rows != NULL)
                 g_ptr_array_unref(m->rows);
         g_string_free(m->log, TRUE);
+        g_queue_clear(&m->untold);
         pthread_cond_destroy(&m->changed);
         pthread_mutex_destroy(&m->lock);
         g_free(m);

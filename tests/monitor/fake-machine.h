@@ -24,6 +24,7 @@ struct machine {
         unsigned disk_count;
         char *directory;
         struct monitors *monitors;      /* told of run states, as hv does; may be NULL */
+        GQueue untold;                  /* run states that the loop has yet to tell */
 
         /* The script.  A held call waits until released; a job also until cancelled. */
         bool hold_jobs, hold_machine;
