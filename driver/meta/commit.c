@@ -1,7 +1,7 @@
 /*
  * commit.c - the one task that writes metadata back; commit.h has the order.
  *
- * Each stage collects its dirty pieces into one buffer, sorted by host offset, and writes
+ * Each stage copies its dirty pieces into chunks of memory, sorted by host offset, and writes
  * neighbours as one I/O.  All stages are collected in the same step, at the
  * beginning: what changes while they are written belongs to the next commit.
  *
@@ -22,10 +22,10 @@
 
 enum {
         WRITE_WINDOW = 32,
-        MAX_WRITE_BYTES = 1 << 20,
+        CHUNK_BYTES = 256 << 10,        /* of copies; and the longest write */
         KICK_BYTES = 2 << 20,
         NEEDED_BYTES = 4 << 20,
-        KEEP_BYTES = 5 << 20,
+        KEEP_CHUNKS = 16,
         WALK_KICK_BYTES = 1 << 20,
         WALK_MAX_BYTES = 4 << 20,
         KICK_FREES = 65536,
@@ -49,8 +49,7 @@ struct stage {
         GArray *pieces;                 /* of struct piece */
         struct io_file *file;
         uint64_t piece_bytes;
-        uint8_t *bytes;                 /* kept from one commit to the next, unless it is large */
-        uint64_t room_bytes;
+        GPtrArray *chunks;              /* of CHUNK_BYTES; some are kept for the next commit */
         struct io io[WRITE_WINDOW];
         uint64_t next;                  /* piece to be written next */
         unsigned begun;
@@ -93,31 +92,44 @@ struct commit {
 
 /* ---- collecting ---- */
 
-static void stage_free_bytes(struct stage *st)
-{
-        free(st->bytes);
-        st->bytes = NULL;
-        st->room_bytes = 0;
-}
-
 static void stage_reset(struct stage *st)
 {
-        if (st->room_bytes > KEEP_BYTES)
-                stage_free_bytes(st);
+        if (st->chunks->len > KEEP_CHUNKS)
+                g_ptr_array_set_size(st->chunks, KEEP_CHUNKS);
         g_array_set_size(st->pieces, 0);
 }
 
-/* Fresh memory costs as much as the copy into it: a page fault each 4 KiB. */
-static int stage_room(struct stage *st, uint64_t byte_count)
+/* Fresh memory costs much more than the copy into it, a page fault each 4 KiB: it is touched here,
+ * a chunk at a time, while pieces become dirty, so that a commit does not pay for all. */
+static int stage_add_chunk(struct stage *st)
 {
-        if (st->room_bytes >= byte_count)
-                return 0;
-        stage_free_bytes(st);
-        st->bytes = io_buffer_try_new(byte_count);
-        if (!st->bytes)
+        uint8_t *chunk = io_buffer_try_new(CHUNK_BYTES);
+
+        if (!chunk)
                 return -ENOMEM;
-        st->room_bytes = byte_count;
+        memset(chunk, 0, CHUNK_BYTES);
+        g_ptr_array_add(st->chunks, chunk);
         return 0;
+}
+
+static bool stage_has_room(const struct stage *st, uint64_t byte_count)
+{
+        return st->chunks->len * (uint64_t)CHUNK_BYTES >= byte_count;
+}
+
+/* Best effort: the commit has the last word. */
+static void stage_expect(struct stage *st, uint64_t byte_count)
+{
+        if (!stage_has_room(st, byte_count) && st->chunks->len < KEEP_CHUNKS)
+                stage_add_chunk(st);
+}
+
+static uint8_t *piece_copy(const struct stage *st, uint64_t number)
+{
+        uint64_t each = CHUNK_BYTES / st->piece_bytes;
+
+        return (uint8_t *)g_ptr_array_index(st->chunks, number / each) +
+               number % each * st->piece_bytes;
 }
 
 static gint by_offset(gconstpointer a, gconstpointer b)
@@ -183,18 +195,15 @@ static void copy_piece(const struct piece *p, uint8_t *to, uint64_t bytes)
 static int stage_copy(struct stage *st, uint64_t piece_bytes)
 {
         unsigned i;
-        int ret;
 
         st->piece_bytes = piece_bytes;
-        if (st->pieces->len == 0)
-                return 0;
-        ret = stage_room(st, st->pieces->len * piece_bytes);
-        if (ret < 0)
-                return ret;
+        while (!stage_has_room(st, st->pieces->len * piece_bytes))
+                if (stage_add_chunk(st) < 0)
+                        return -ENOMEM;
         g_array_sort(st->pieces, by_offset);
         for (i = 0; i < st->pieces->len; i++)
-                copy_piece(&g_array_index(st->pieces, struct piece, i),
-                           st->bytes + i * piece_bytes, piece_bytes);
+                copy_piece(&g_array_index(st->pieces, struct piece, i), piece_copy(st, i),
+                           piece_bytes);
         return 0;
 }
 
@@ -332,14 +341,13 @@ static void start_write(struct stage *st)
         uint64_t length = st->piece_bytes;
         struct io *io = &st->io[st->begun++ % WRITE_WINDOW];
 
-        while (st->next < st->pieces->len && length + st->piece_bytes <= MAX_WRITE_BYTES &&
+        while (st->next < st->pieces->len && st->next % (CHUNK_BYTES / st->piece_bytes) != 0 &&
                p->host_offset + length ==
                g_array_index(st->pieces, struct piece, st->next).host_offset) {
                 length += st->piece_bytes;
                 st->next++;
         }
-        io_prepare(io, IO_WRITE, st->file, p->host_offset,
-                   st->bytes + first * st->piece_bytes, length);
+        io_prepare(io, IO_WRITE, st->file, p->host_offset, piece_copy(st, first), length);
         io_start(io);
 }
 
@@ -535,12 +543,13 @@ static void request(struct commit *c)
 static void stage_init(struct stage *st, struct image *img)
 {
         st->pieces = g_array_new(FALSE, FALSE, sizeof(struct piece));
+        st->chunks = g_ptr_array_new_with_free_func(free);
         st->file = &img->file;
 }
 
 static void stage_clear(struct stage *st)
 {
-        stage_free_bytes(st);
+        g_ptr_array_free(st->chunks, TRUE);
         g_array_free(st->pieces, TRUE);
 }
 
@@ -639,10 +648,19 @@ static uint64_t dirty_bytes(const struct image *img)
         return (img->l2.dirty.length + refs) * image_geometry(img)->slice_bytes;
 }
 
+static void expect_dirty(struct image *img)
+{
+        uint64_t slice_bytes = image_geometry(img)->slice_bytes;
+
+        stage_expect(&img->commit->refs, img->refs.cache.dirty.length * slice_bytes);
+        stage_expect(&img->commit->map, img->l2.dirty.length * slice_bytes);
+}
+
 void commit_kick(struct image *img)
 {
         struct commit *c = img->commit;
 
+        expect_dirty(img);
         if (!c->running && (dirty_bytes(img) >= KICK_BYTES || img->refs.frees->len > KICK_FREES))
                 request(c);
 }
@@ -655,6 +673,7 @@ bool commit_kick_walk(struct image *img)
         uint64_t bytes = slices * image_geometry(img)->slice_bytes;
         bool is_full = refs->count > refs->limit && refs->dirty.length > refs->limit / 2;
 
+        expect_dirty(img);
         if (bytes < WALK_KICK_BYTES && !is_full)
                 return false;
         img->commit->force_refs = true;
