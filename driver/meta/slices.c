@@ -339,6 +339,19 @@ void slices_put(struct slice_cache *c, uint64_t host_offset, const uint8_t *byte
         }
 }
 
+bool slices_are_settled(struct slice_cache *c, uint64_t host_offset, uint64_t byte_count)
+{
+        uint64_t at;
+
+        for (at = 0; at < byte_count; at += c->slice_bytes) {
+                const struct slice *s = find_any(c, host_offset + at);
+
+                if (s && !evictable(s))
+                        return false;
+        }
+        return true;
+}
+
 void slices_add(struct slice_cache *c, uint64_t host_offset, const uint8_t *bytes)
 {
         struct slice *s = find_any(c, host_offset) ? NULL : add(c, host_offset);

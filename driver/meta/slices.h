@@ -97,6 +97,10 @@ void slices_take_dirty(struct slice_cache *c, struct slice *slice);
 void slices_put(struct slice_cache *c, uint64_t host_offset, const uint8_t *bytes,
                 uint64_t byte_count, bool add_absent);
 
+/* True if nothing of the range is dirty, pinned, or on its way to the file or from it: then the
+ * file may be written past the cache, and slices_put called. */
+bool slices_are_settled(struct slice_cache *c, uint64_t host_offset, uint64_t byte_count);
+
 /* Add a slice just read, unless it is resident or being read (that one may be newer).
  * Nothing that could have changed the file's bytes may have run since the read began, or the
  * slice must be one that only changes through this cache. */

@@ -13,7 +13,7 @@
  * Publish (taking-publish.c)
  *   4. the snapshot takes the saved VM state, behind the disk; its L1 is written, COPIED goes from
  *      its tables, which nobody changes any more
- *   5. counts, then flags and the active L1 are made stable
+ *   5. counts, flags and the active L1 are made stable
  *   6. the new snapshot table is written and the root switches to it
  *   7. the tree of a snapshot that was replaced is counted down, unless somebody reads it;
  *      the mark goes

@@ -9,8 +9,9 @@
  *
  * What a crash leaves.  Counts that went up, in memory and then by commits, of which some
  * reached the file: they are too high by at most one walk.  Counts that went down: the
- * references had gone from the file before.  Flags follow counts: a commit writes them
- * after the counts are stable, but for lazy counts, under the dirty bit.
+ * references had gone from the file before.  Flags that are set: the counts were stable
+ * before.  Flags that are cleared may be so before the counts are up, which is the safe side; in a
+ * v2 image, which has no dirty bit to tell of it, a commit writes them after the counts.
  *
  * Counting up that fails takes back what it counted: first of the table at hand, whose
  * references come in a fixed order, then slot by slot backwards.
@@ -36,6 +37,9 @@
  * so many bytes. */
 enum { TURN_BYTES = 64 << 10, TURN_EMPTY_SLOTS = 1024, BURST_USEC = 2000 };
 
+/* Reads begun between two slots: all that fit, at once, would be felt. */
+enum { AHEAD_STEP = 2 };
+
 /* Slots [0, slots) of l1, or from the last to the first. */
 struct tree_plan {
         struct l1_table *l1;
@@ -55,6 +59,7 @@ struct tree_walk {
         struct co co;
         struct { struct co co; } visit;
         struct { struct co co; } get;
+        struct { struct co co; } store;
         struct { struct co co; } take_back;
         struct tree_plan plan;
         struct refs_prefetch prefetch;
@@ -63,6 +68,7 @@ struct tree_walk {
         struct table_reads reads;
         struct tree_ahead *ahead;       /* owned; reads.depth of them */
         struct slices_read read;
+        struct io write;
         struct range_lock lock;
         struct tree_tally tally;
         struct tree_tally undo;
@@ -143,8 +149,10 @@ static int read_ahead(struct tree_walk *s, struct image *img)
 {
         uint32_t limit = (uint32_t)u64_min(s->plan.slots,
                                            (uint64_t)s->done + TURN_EMPTY_SLOTS);
+        unsigned most = s->reads.begun + AHEAD_STEP;
 
-        for (; s->next < limit && !table_reads_full(&s->reads); s->next++) {
+        for (; s->next < limit && !table_reads_full(&s->reads) && s->reads.begun != most;
+             s->next++) {
                 uint32_t slot = slot_at(&s->plan, s->next);
                 uint64_t l2_offset = wanted_table(s, img, slot);
                 struct tree_ahead *ahead;
@@ -227,31 +235,54 @@ static void forget_if_free(struct image *img, uint64_t l2_offset)
                 slices_drop(&img->l2, l2_offset, g->cluster_bytes);
 }
 
-/* Flags that changed go to memory. */
-static int store_flags(struct tree_walk *s, struct image *img)
+/* Past the cache if it can be: a snapshot's tables are many, and nobody reads them soon.  A v2
+ * image, which no mark protects, has the counts written first. */
+static bool may_write_past(const struct tree_walk *s, struct image *img)
 {
-        const struct geometry *g = image_geometry(img);
+        return img->header.version >= 3 &&
+               slices_are_settled(&img->l2, s->l2_offset, s->reads.table_bytes);
+}
+
+static int store_in_memory(const struct tree_walk *s, struct image *img)
+{
+        uint64_t slice_bytes = image_geometry(img)->slice_bytes;
         uint64_t at;
         int ret = 0;
 
-        for (at = 0; s->table.changed && at < g->cluster_bytes && ret == 0; at += g->slice_bytes)
+        for (at = 0; at < s->reads.table_bytes && ret == 0; at += slice_bytes)
                 ret = slices_store(&img->l2, s->l2_offset + at, s->bytes + at);
         return ret;
 }
 
-static int end_table(struct tree_walk *s, struct image *img)
+/* Coroutine: the table gets the flags that changed.  Nobody else changes it now. */
+static int store_flags(struct tree_walk *s, struct image *img)
+{
+        CO_BEGIN(&s->store);
+        if (!may_write_past(s, img)) {
+                CO_TRY(&s->store, out, store_in_memory(s, img));
+                goto out;
+        }
+        CO_TRY(&s->store, forget, io_write(&s->write, &img->file, s->l2_offset, s->bytes,
+                                           s->reads.table_bytes));
+        img->data_written = true;
+        slices_put(&img->l2, s->l2_offset, s->bytes, s->reads.table_bytes, false);
+        goto out;
+forget:
+        slices_drop(&img->l2, s->l2_offset, s->reads.table_bytes);
+out:
+        CO_END(&s->store);
+}
+
+static void end_table(struct tree_walk *s, struct image *img)
 {
         struct l1_table *l1 = s->plan.l1;
         uint64_t entry = l1->entries[s->slot];
         uint64_t wanted = (entry & ~ENTRY_COPIED) | (s->table.is_private ? ENTRY_COPIED : 0);
-        int ret;
 
         if (s->plan.mode == TREE_COUNT_DOWN)
                 forget_if_free(img, s->l2_offset);
-        ret = store_flags(s, img);
-        if (ret == 0 && s->plan.mode == TREE_REFRESH_COPIED && entry != wanted)
+        if (s->plan.mode == TREE_REFRESH_COPIED && entry != wanted)
                 l1_set(l1, s->slot, wanted);
-        return ret;
 }
 
 /* How far the active tree has been counted for the snapshot to come. */
@@ -315,7 +346,9 @@ static int visit_slot(struct tree_walk *s, struct image *img)
                                                                      s->tally.missing));
                 if (s->why < 0)
                         CO_FAIL(&s->visit, take_back, s->why);
-                CO_TRY(&s->visit, take_back, end_table(s, img));
+                if (s->table.changed)
+                        CO_TRY(&s->visit, take_back, store_flags(s, img));
+                end_table(s, img);
         }
         note_walked(s, img);
         goto unlock;

@@ -4,9 +4,10 @@
  * Walks go on while the guest reads and writes.  Two kinds of trees are walked: those
  * that nobody changes (a snapshot's, one that was unlinked), and the active one, an L2
  * table at a time, whose whole guest range is locked meanwhile.  Tables are seen as
- * memory has them; flags change in memory, and reach the file with a commit, behind
- * the counts that they rely on.  The caller holds img->control.  Each L1 entry is a step of the
- * running task's progress; what is to be expected the caller says.
+ * memory has them.  Flags that change go straight to the file where memory has nothing newer
+ * of the table, else to memory and with a commit to the file.  Whoever sets flags has made the
+ * counts stable that they rely on.  The caller holds img->control.  Each L1 entry is a step of
+ * the running task's progress; what is to be expected the caller says.
  *
  * SPDX-License-Identifier: MIT
  */
