@@ -7,6 +7,10 @@
  * and nothing counts: free space.  A grown table is written whole, with the blocks
  * that count it and itself, then the root switches to it.
  *
+ * Free clusters are found by going through the counts from the hint on.  In a large image most
+ * counts are not in memory: a guest's write does not wait for more than a few loads, one
+ * behind the other, and takes the end of the file instead.  The next one goes on from there.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
@@ -15,6 +19,9 @@
 
 #include "disk/refcount.h"
 #include "meta/refs.h"
+
+/* Loads of counts that one allocation waits for before it takes the end of the file. */
+enum { MOST_SEARCHES = 8 };
 
 static uint64_t cluster_limit(const struct image *img)
 {
@@ -383,20 +390,83 @@ static int make_way(struct clusters_alloc *s, struct image *img, uint64_t cluste
         return refs_bring_more(&s->bring, img, cluster_index);
 }
 
+/* Is there a place that needs no search?  On a block device nothing is known to be. */
+static bool may_take_end(const struct clusters_alloc *s, const struct image *img)
+{
+        return !s->end_is_used && img->refs.fresh_offset != UINT64_MAX &&
+               s->searches >= MOST_SEARCHES;
+}
+
+static int alloc_at_end(struct clusters_alloc *s, struct image *img, uint64_t max_count,
+                        unsigned weight, uint64_t *ret_host_offset)
+{
+        unsigned cluster_bits = image_geometry(img)->cluster_bits;
+        uint64_t first = img->refs.fresh_offset >> cluster_bits;
+        struct slice *slice;
+        int64_t run = free_run(img, first, max_count, &slice);
+
+        s->scan = first;
+        s->at_end = run == -EAGAIN;
+        s->end_is_used = run <= 0 && run != -EAGAIN;
+        if (run <= 0)
+                return -EAGAIN;
+        s->found_count = (uint64_t)run;
+        *ret_host_offset = first << cluster_bits;
+        return claim(img, first, s->found_count, weight);
+}
+
+/* From memory.  -EAGAIN: what is missing there is the count of s->scan. */
+static int alloc_somewhere(struct clusters_alloc *s, struct image *img, uint64_t max_count,
+                           unsigned weight, uint64_t want_host_offset, uint64_t *ret_host_offset)
+{
+        int ret = clusters_alloc_cached(img, max_count, weight, want_host_offset,
+                                        ret_host_offset, &s->found_count);
+
+        s->at_end = false;
+        if (ret == -EAGAIN && may_take_end(s, img))
+                ret = alloc_at_end(s, img, max_count, weight, ret_host_offset);
+        if (ret == -EAGAIN && !s->at_end)
+                s->scan = img->refs.free_hint;
+        return ret;
+}
+
+/* One at a time loads the counts that the search needs next: all would load the same. */
+static int alloc_run(struct clusters_alloc *s, struct image *img, uint64_t max_count,
+                     unsigned weight, uint64_t want_host_offset, uint64_t *ret_host_offset)
+{
+        CO_BEGIN(&s->run);
+        s->searches = 0;
+        s->end_is_used = false;
+        while ((s->why = alloc_somewhere(s, img, max_count, weight, want_host_offset,
+                                         ret_host_offset)) == -EAGAIN) {
+                s->searches++;
+                if (s->at_end) {
+                        CO_TRY(&s->run, out, make_way(s, img, s->scan, 1));
+                } else if (img->refs.is_searched) {
+                        CO_TRY(&s->run, out, waitq_wait(&img->refs.searched, &s->waiter));
+                } else {
+                        img->refs.is_searched = true;
+                        CO_AWAIT(&s->run, make_way(s, img, s->scan, 1));
+                        img->refs.is_searched = false;
+                        waitq_wake_all(&img->refs.searched);
+                        if (s->run.co.ret < 0)
+                                CO_FAIL(&s->run, out, s->run.co.ret);
+                }
+        }
+        if (s->why < 0)
+                CO_FAIL(&s->run, out, s->why);
+out:
+        CO_END(&s->run);
+}
+
 int clusters_alloc_run(struct clusters_alloc *s, struct image *img, uint64_t max_count,
                        unsigned weight, uint64_t want_host_offset, uint64_t *ret_host_offset,
                        uint64_t *ret_count)
 {
-        CO_BEGIN(s);
-        while ((s->why = clusters_alloc_cached(img, max_count, weight, want_host_offset,
-                                               ret_host_offset, ret_count)) == -EAGAIN) {
-                s->scan = img->refs.free_hint;
-                CO_TRY(s, out, make_way(s, img, s->scan, 1));
-        }
-        if (s->why < 0)
-                CO_FAIL(s, out, s->why);
-out:
-        CO_END(s);
+        int ret = alloc_run(s, img, max_count, weight, want_host_offset, ret_host_offset);
+
+        *ret_count = s->found_count;
+        return ret;
 }
 
 /* The first free cluster after a used one, or the end of its slice. */
@@ -450,6 +520,10 @@ int clusters_alloc(struct clusters_alloc *s, struct image *img, uint64_t cluster
 {
         CO_BEGIN(s);
         g_assert(cluster_count > 0);
+        if (cluster_count == 1) {
+                CO_TRY(s, out, alloc_run(s, img, 1, weight, 0, ret_host_offset));
+                goto out;
+        }
         s->scan = img->refs.free_hint;
         s->run_count = 0;
         for (;;) {

@@ -62,6 +62,8 @@ struct refs {
         bool any_dirty;
         struct slice_cache cache;
         uint64_t free_hint;             /* no cluster below is free */
+        bool is_searched;               /* the counts there are being loaded */
+        struct waitq searched;
         uint64_t *full_blocks;          /* owned; a bit a refcount block known to have no 0 */
         uint64_t full_words;            /* of it: what lies behind is not known */
         uint64_t fresh_offset;          /* from here on the file was never written: reads as zeros;

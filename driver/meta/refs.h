@@ -144,10 +144,16 @@ int refs_grow(struct refs_grow *s, struct image *img, uint64_t cluster_index,
 
 struct clusters_alloc {
         struct co co;
+        struct { struct co co; } run;
         struct refs_bring_more bring;
         struct refs_grow grow;
+        struct waiter waiter;
         uint64_t scan;                  /* cluster index being looked at */
         uint64_t run_count;             /* free clusters just below it */
+        uint64_t found_count;
+        unsigned searches;              /* loads of counts that this one has waited for */
+        bool at_end;                    /* scan is where the file ends */
+        bool end_is_used;
         bool growing;
         int why;
 };
@@ -162,7 +168,8 @@ int clusters_alloc(struct clusters_alloc *s, struct image *img, uint64_t cluster
 
 /*
  * Coroutine: allocates 1..max_count contiguous clusters, as many as lie free in a row; prefers to
- * begin at want_host_offset (0: anywhere) so that neighbours stay neighbours.
+ * begin at want_host_offset (0: anywhere) so that neighbours stay neighbours.  Where a free one has
+ * to be searched for long, in counts that are not in memory, the file grows instead.
  */
 int clusters_alloc_run(struct clusters_alloc *s, struct image *img, uint64_t max_count,
                        unsigned weight, uint64_t want_host_offset, uint64_t *ret_host_offset,
