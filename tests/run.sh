@@ -216,6 +216,12 @@ for what in "crash states" "planted bugs" "fault points" "disorder seeds" "hosti
                 awk -f tests/add-figures.awk
 done
 
+# Once more, where a long log is cut in the middle.
+for counts in "$RESULTS"/*.counts; do
+        read -r _ failed _ <"$counts"
+        [ "$failed" = 0 ] || echo "failed: $(basename "$counts" .counts)"
+done
+
 awk '
         { passed += $1; failed += $2; skipped += $3 }
         END {
