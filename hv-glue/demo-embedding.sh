@@ -30,7 +30,7 @@ fingerprint()
         (cd "$dir/out" && find . -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum
 }
 
-say "6. Embedded: an ext4 file system with this source tree, made a qcow2 image by qemu-img"
+say "7. Embedded: an ext4 file system with this source tree, made a qcow2 image by qemu-img"
 mkdir "$dir/root"
 mkdir "$dir/root/tree"
 cp -r driver include hv-glue tests "$dir/root/tree/"
@@ -41,10 +41,10 @@ before=$(fingerprint "$dir/fs.raw")
 ranges_of /scratch >"$dir/ranges"
 say "   $(find "$dir/root/tree" -type f | wc -l) files, $(qemu-img --version | head -n 1)"
 
-say "7. A host process loads block-qcow2.so and writes, with a snapshot in the middle"
+say "8. A host process loads block-qcow2.so and writes, with a snapshot in the middle"
 build/hv-glue/live-snapshot "$img" "$dir/ranges"
 
-say "8. What others say"
+say "9. What others say"
 qemu-img check "$img" | sed 's/^/   qemu-img check: /'
 qemu-img convert -f qcow2 -O raw "$img" "$dir/after.raw"
 e2fsck -fn "$dir/after.raw" 2>&1 | tail -n 1 | sed 's/^/   e2fsck -fn: /'

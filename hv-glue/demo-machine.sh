@@ -62,11 +62,11 @@ echo "2. savevm while it runs"
 usual=$(rounds | tail -n 10 | longest)
 before=$(last_round)
 command "savevm before"
-await reached $((before + 2))
-during=$(rounds | awk -v from="$before" '$3 + 0 > from' | longest)
+after=$(last_round)
+await reached $((after + 1))
+saving=$(rounds | awk -v from="$before" '$3 + 0 > from' | longest)
 command "info jobs"
 show_answer
-echo "   longest stalls as the guest measured them: $during (ten rounds before: $usual)"
 
 echo "3. It goes on and overwrites both"
 await reached $((before + 20))
@@ -74,18 +74,37 @@ command "stop"
 show_guest
 show_disk
 
+# Whole lines since `begin`.
+since() { tail -c +$((begin + 1)) "$serial" | tr -d '\r' | grep '^guest: round .* us$'; }
+said() { [ "$(since | wc -l)" -ge "$1" ]; }
+
 echo "4. loadvm"
 command "loadvm before"
 show_disk
 from=$(last_round)
 begin=$(position)
 command "cont"
-back() { tail -c +$((begin + 1)) "$serial" | tr -d '\r' | grep -m 1 '^guest: round .* us$'; }
-goes_on() { [ -n "$(back)" ]; }
-await goes_on
+await said 3
 echo "   the guest, which had said $from:"
-back | sed 's/^/   /'
-again=$(back | sed 's/^guest: round \([0-9]*\), ram ok, disk ok.*/\1/')
-between "$again" "$before" $((before + 3)) || lost "the guest goes on from round $before: $again"
-await reached $((again + 3))
+since | head -n 1 | sed 's/^/   /'
+again=$(since | head -n 1 | sed 's/^guest: round \([0-9]*\), ram ok, disk ok.*/\1/')
+between "$again" "$before" $((after + 2)) || lost "the guest goes on from round $before: $again"
+
+echo "5. loadvm and delvm while it runs"
+begin=$(position)
+command "loadvm before"
+await said 3
+loading=$(since | longest)
+command "savevm second"
+begin=$(position)
+command "delvm second"
+await said 3
+deleting=$(since | longest)
+command "info snapshots"
+answer | sed 's/^/   /'
+echo "   Longest stalls that the guest measured itself"
+echo "      usual     $usual"
+echo "      savevm    $saving"
+echo "      loadvm    $loading"
+echo "      delvm     $deleting"
 power_off

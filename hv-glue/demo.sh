@@ -27,7 +27,17 @@ sh "$root/tests/emulated/run.sh" --prefer-host --output out --timeout 240 \
         sh "$root/hv-glue/demo-machine.sh" "$root/build/hv-glue" out/disk.qcow2 \
         "$(cat /proc/sys/kernel/random/boot_id)"
 
-echo "5. What QEMU says of that disk: $(qemu-img --version | head -n 1)"
+# As much RAM in QEMU, which stands still from the beginning of each to its end: longer, the more
+# RAM there is.
+if command -v qemu-system-x86_64 >/dev/null; then
+        qemu-img create -q -f qcow2 peer.qcow2 64M
+        head -c 4M /dev/urandom >ram
+        python3 "$root/tests/bench/qemu-savevm.py" peer.qcow2 ram 64 |
+                awk '{ printf "   QEMU, not emulated, stands still: savevm %.1f ms, loadvm " \
+                              "%.1f ms\n", $1 * 1000, $2 * 1000 }'
+fi
+
+echo "6. What QEMU says of that disk: $(qemu-img --version | head -n 1)"
 qemu-img snapshot -l out/disk.qcow2 | sed 's/^/   /'
 qemu-img check out/disk.qcow2 | sed 's/^/   /'
 
