@@ -34,8 +34,9 @@ says how many times better we are than the peer.
                commands through its monitor
   pause        how long a guest that writes stands still for savevm and loadvm: 1 GiB and
                8 GiB of RAM in use, in huge and in small pages; what a second savevm
-               writes after 5 % of RAM has changed.  No peer: QEMU's guest stops throughout,
-               see savevm
+               writes after 5 % of RAM has changed.  Peer: QEMU's savevm and loadvm of as
+               much RAM, throughout which its guest stands still, once for each size (where
+               memory is free for that)
   (all of them when none is named)
 
   --runs N     runs of each side (5)
@@ -462,6 +463,15 @@ bench_live()
 
 # ---- savevm ---------------------------------------------------------------------
 
+# QEMU's RAM comes from $work/ram.
+peer_savevm() # MIB
+{
+        qemu-img create -q -f qcow2 "$work/peer" 64M
+        measure python3 "$root/tests/bench/qemu-savevm.py" "$work/peer" "$work/ram" \
+                $(($1 + $1 / 4 + 64))
+        rm "$work/peer"
+}
+
 # The peer's RAM comes from a file; ours is filled with as many words that differ.
 bench_savevm()
 {
@@ -475,12 +485,10 @@ bench_savevm()
                 load=$(awk -F '[\t ]' '$1 == "loadvm" && $3 == "s" { print $2 }' "$work/said")
                 sample savevm/save ours "$save" s
                 sample savevm/load ours "$load" s
-                qemu-img create -q -f qcow2 "$work/peer" 64M
-                said=$(measure python3 "$root/tests/bench/qemu-savevm.py" "$work/peer" \
-                        "$work/ram" $((ram_mib + ram_mib / 4 + 64)))
+                said=$(peer_savevm $ram_mib)
                 sample savevm/save peer "${said% *}" s
                 sample savevm/load peer "${said#* }" s
-                rm "$work/ours" "$work/peer"
+                rm "$work/ours"
         done
         rm "$work/ram"
         [ -f "$work/engine" ] || echo "its own ring" >"$work/engine"
@@ -501,6 +509,25 @@ pause_samples() # MIB PAGES
         done
 }
 
+# QEMU's guest stands still from the beginning to the end.  RAM, its file and its image take
+# three times its size.
+pause_peer() # MIB
+{
+        available=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
+        if ! command -v qemu-system-x86_64 >/dev/null || [ $available -lt $((4 * $1)) ]; then
+                return
+        fi
+        head -c $(($1 << 20)) /dev/urandom >"$work/ram"
+        said=$(peer_savevm $1)
+        rm "$work/ram"
+        for pages in huge small; do
+                sample "pause/$1-MiB/$pages/savevm-pause" peer "$(to_msec "${said% *}")" ms
+                sample "pause/$1-MiB/$pages/loadvm-pause" peer "$(to_msec "${said#* }")" ms
+        done
+}
+
+to_msec() { awk -v s="$1" 'BEGIN { print s * 1000 }'; }
+
 bench_pause()
 {
         for mib in $pause_mib; do
@@ -513,6 +540,7 @@ bench_pause()
                                 rm "$work/ours"
                         done
                 done
+                pause_peer $mib
         done
         [ -f "$work/engine" ] || echo "its own ring" >"$work/engine"
 }

@@ -2,7 +2,7 @@
 #
 # Lines of input: name, "ours" or "peer", value, unit, separated by tabs; one a run.
 # A figure is the median.  The ratio says how many times better we are: less is
-# better for seconds, more for everything else.
+# better for times, more for everything else.
 #
 #   -v tsv=1   name, ours, peer, ratio, unit, separated by tabs; "-" for no peer
 #
@@ -76,7 +76,7 @@ END {
                         note = note spread(name, "peer", peer)
                         # What ran too short to be measured has no ratio.
                         if (ours > 0 && peer > 0)
-                                ratio = unit[name] == "s" ? peer / ours : ours / peer
+                                ratio = unit[name] ~ /^m?s$/ ? peer / ours : ours / peer
                 }
                 if (tsv)
                         printf "%s\t%s\t%s\t%s\t%s\n", name, sprintf("%.6g", ours),
