@@ -22,10 +22,10 @@
 
 enum {
         WRITE_WINDOW = 32,
-        CHUNK_BYTES = 256 << 10,        /* of copies; and the longest write */
+        CHUNK_BYTES = 64 << 10,         /* of copies; and the longest write */
         KICK_BYTES = 2 << 20,
         NEEDED_BYTES = 4 << 20,
-        KEEP_CHUNKS = 16,
+        KEEP_CHUNKS = 64,
         WALK_KICK_BYTES = 1 << 20,
         WALK_MAX_BYTES = 4 << 20,
         KICK_FREES = 65536,
