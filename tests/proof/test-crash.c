@@ -1,8 +1,9 @@
 /*
  * test-crash.c - no power cut loses anything, whatever was going on.
  *
- *      test-crash                              each step once, the sequences below, and
- *                                              of all pairs of steps one in PAIRS_EVERY
+ *      test-crash                              each step once, the sequences below, and of all
+ *                                              pairs of steps one in PAIRS_EVERY; of large
+ *                                              clusters less
  *      test-crash --world W --steps S --seed N one run; S: "write, then flush"
  *      TEST_SECONDS=600 test-crash             all pairs, then random triples, as long; live
  *                                              phases at other seeds in between
@@ -190,23 +191,36 @@ static void explore_phases(const struct world *w, unsigned first, unsigned every
         live_states += explore.states - before;
 }
 
+static bool is_large(const struct world *w)
+{
+        return w->format->cluster_bytes >= LARGE_BYTES;
+}
+
 static void explore_live_briefly(const struct world *w)
 {
-        bool is_large = w->format->cluster_bytes >= LARGE_BYTES;
-
         explore.budget = live_budget;
-        explore_live(w, is_large ? LARGE_EVERY : 1, (uint64_t)first_seed,
-                     is_large ? 1 : LIVE_SEEDS, G_MAXINT64);
+        explore_live(w, is_large(w) ? LARGE_EVERY : 1, (uint64_t)first_seed,
+                     is_large(w) ? 1 : LIVE_SEEDS, G_MAXINT64);
         explore_phases(w, (unsigned)(w->format - world_formats) % PHASES_EVERY, PHASES_EVERY,
                        (uint64_t)first_seed, G_MAXINT64);
         explore.budget = budget;
+}
+
+static void explore_steps(const struct world *w)
+{
+        unsigned i;
+
+        for (i = 0; i < step_count; i++)
+                if (!is_setup(&steps[i]) && stands_alone(w, &steps[i]))
+                        explore_one(w, steps[i].name, (uint64_t)first_seed);
+        for (i = 0; i < G_N_ELEMENTS(sequences); i += is_large(w) ? LARGE_EVERY : 1)
+                explore_one(w, sequences[i], (uint64_t)first_seed);
 }
 
 static void test_world(gconstpointer data)
 {
         uint64_t before = explore.states;
         struct world w;
-        unsigned i;
 
         if (qemu_img_missing())
                 return;
@@ -214,15 +228,11 @@ static void test_world(gconstpointer data)
         if (only_steps) {
                 explore_one(&w, only_steps, (uint64_t)first_seed);
         } else {
-                for (i = 0; i < step_count; i++)
-                        if (!is_setup(&steps[i]) && stands_alone(&w, &steps[i]))
-                                explore_one(&w, steps[i].name, (uint64_t)first_seed);
-                for (i = 0; i < G_N_ELEMENTS(sequences); i++)
-                        explore_one(&w, sequences[i], (uint64_t)first_seed);
+                explore_steps(&w);
                 explore_live_briefly(&w);
-                explore_pairs(&w, PAIRS_EVERY,
-                              (unsigned)((const struct world_format *)data - world_formats),
-                              G_MAXINT64);
+                if (!is_large(&w))
+                        explore_pairs(&w, PAIRS_EVERY, (unsigned)(w.format - world_formats),
+                                      G_MAXINT64);
         }
         g_print("# %s: %" G_GUINT64_FORMAT " states\n", w.format->name, explore.states - before);
         world_clear(&w);

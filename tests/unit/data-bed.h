@@ -336,7 +336,7 @@ static inline int bed_zero(struct bed *b, uint64_t offset, uint64_t length_bytes
 /* All of the disk reads as model. */
 static inline void bed_compare(struct bed *b, const uint8_t *model, uint64_t disk_bytes)
 {
-        uint64_t piece_bytes = 3 << 20;
+        uint64_t piece_bytes = MIN(disk_bytes, 3 << 20);
         g_autofree uint8_t *bytes = g_malloc(piece_bytes);
         uint64_t at;
 

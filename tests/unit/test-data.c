@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "data-bed.h"
+#include "lib/effort.h"
 #include "qemu-img.h"
 
 #define FMT64 G_GINT64_MODIFIER
@@ -304,9 +305,9 @@ static void random_runs(gconstpointer data)
         s = scene_new(data);
         for (round = 0; round < 4; round++) {
                 scene_open(s);
-                for (i = 0; i < 25; i++) {
+                for (i = 0; i < EFFORT(24); i++) {
                         random_batch(s);
-                        if (i % 10 == 9)
+                        if (i % 8 == 5)
                                 bed_commit(&s->bed);
                 }
                 scene_verify(s);
