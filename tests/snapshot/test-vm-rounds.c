@@ -1,6 +1,6 @@
 /*
  * test-vm-rounds.c - savevm, loadvm and delvm again and again under a guest that never
- * stops: nothing differs, leaks or grows.
+ * stops: nothing differs, leaks or grows.  More rounds where $TEST_SECONDS is set.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -8,7 +8,7 @@
 
 #include "snapshot/machine-bed.h"
 
-enum { ROUNDS = 50, WARM_UP = 10 };
+enum { ROUNDS = 50, SOAK_ROUNDS = 200, WARM_UP = 10 };
 
 /* The kernel's own I/O workers come and go as it likes. */
 static bool is_kernels(const char *directory, const char *entry)
@@ -56,6 +56,7 @@ static void one_round(struct bed *b, unsigned round)
 
 static void test_rounds(void)
 {
+        unsigned rounds = g_getenv("TEST_SECONDS") == NULL ? ROUNDS : SOAK_ROUNDS;
         uint64_t warm_clusters = 0;
         unsigned warm_fds = 0;
         unsigned warm_threads = 0;
@@ -63,7 +64,7 @@ static void test_rounds(void)
 
         bed_open(&b, 2, BED_RAM_BYTES);
         fake_cont(b.m);
-        for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned round = 0; round < rounds; round++) {
                 one_round(&b, round);
                 if (round != WARM_UP)
                         continue;
@@ -80,6 +81,7 @@ static void test_rounds(void)
                        G_GUINT64_FORMAT " after %d rounds", bed_allocated_clusters(&b),
                        warm_clusters, WARM_UP);
         g_assert_cmpuint(bed_allocated_clusters(&b), <=, warm_clusters * 3 / 2);
+        g_test_message("%u rounds", rounds);
         bed_close(&b);
 }
 
