@@ -22,12 +22,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/effort.h"
 #include "lib/simdisk-cut.h"
 #include "unit/qemu-img.h"
 #include "unit/sim-bed.h"
 #include "unit/snapshot-bed.h"
 
-enum { DISK_BYTES = 160 << 10, STATE_BYTES = 9000, PICKS = 6, FAULTS_MAX = 5000 };
+enum { DISK_BYTES = 160 << 10, STATE_BYTES = 9000, PICKS = EFFORT(8), FAULTS_MAX = 5000 };
 
 struct model {
         uint8_t disk[DISK_BYTES];
