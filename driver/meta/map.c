@@ -47,9 +47,12 @@ uint64_t map_entries_left(const struct image *img, uint64_t guest_offset)
         return slice_entries(img) - map_index(img, guest_offset);
 }
 
+/* A flag without a table, as a damaged image may have it, is no table of ours. */
 static bool is_private(const struct image *img, const struct l1_table *l1, uint64_t guest_offset)
 {
-        return (l1->entries[l1_index(img, guest_offset)] & ENTRY_COPIED) != 0;
+        uint64_t entry = l1->entries[l1_index(img, guest_offset)];
+
+        return (entry & ENTRY_COPIED) && entry_host_offset(entry) != 0;
 }
 
 unsigned map_weight(const struct image *img, const struct l1_table *l1, uint64_t guest_offset)

@@ -228,6 +228,27 @@ static void load_tmp_of_a_larger_l1(void)
         scene_end(&scene);
 }
 
+/* The flag says that the table may be written in place, and the offset that there is none: at
+ * offset 0 lies the header. */
+static void write_through_a_private_nothing(void)
+{
+        const struct change changes[] = {
+                { 24, 8, 1024 * FORGE_CLUSTER }, { 36, 4, 2 },
+                { FORGE_L1 + 8, 8, UINT64_C(1) << 63 },
+        };
+        const uint64_t at = 517 * FORGE_CLUSTER;        /* entry 5: byte 40 of its table */
+        struct scene scene;
+
+        scene_open(&scene, changes, G_N_ELEMENTS(changes), HVB_OPEN_RDWR);
+        g_assert_cmpint(byte_at(&scene, at), ==, 0);
+        g_assert_cmpint(scene_write(&scene, at, 7, FORGE_CLUSTER), ==, 0);
+        g_assert_cmpint(subject_close(&scene.s), ==, 0);
+        g_assert_cmpint(subject_open(&scene.s, scene.disk, HVB_OPEN_RDWR), ==, 0);
+        g_assert_cmpint(byte_at(&scene, at), ==, 7);
+        g_assert_cmpint(byte_at(&scene, 0), ==, FORGE_DATA);
+        scene_end_clean(&scene);
+}
+
 /* CVE-2014-0147.  Every cluster that the only block counts is taken: the next block must count
  * itself. */
 static void refcount_block_counts_itself(void)
@@ -483,6 +504,8 @@ static const struct {
           refcount_table_beyond_the_file },
         { "CVE-2026-45782: closed with requests in flight", close_with_requests_in_flight },
         { "written in place: clusters of a snapshot", write_beside_a_snapshot },
+        { "written in place: the header, as the table of an L1 entry that has none",
+          write_through_a_private_nothing },
         { "grown by each flush: the file", flushes_do_not_grow_the_file },
         { "cut at 4 GiB: a VM state", vmstate_above_4_gib },
         { "kept too long: the L1, going to a smaller one", goto_a_smaller_l1 },
