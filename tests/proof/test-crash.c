@@ -90,8 +90,8 @@ static struct explore explore;
 static struct explore_budget budget = {
         .combinations = 65536, .samples = 2000, .second_every = 97, .qemu_every = 1009,
 };
-/* Of the live phases, which have many windows. */
-static const struct explore_budget live_budget = {
+/* Of the live phases, which have many windows, and in CI of large clusters. */
+static const struct explore_budget small_budget = {
         .combinations = 2048, .samples = 300, .second_every = 197, .qemu_every = 1009,
 };
 static unsigned lost_count;
@@ -198,7 +198,7 @@ static bool is_large(const struct world *w)
 
 static void explore_live_briefly(const struct world *w)
 {
-        explore.budget = live_budget;
+        explore.budget = small_budget;
         explore_live(w, is_large(w) ? LARGE_EVERY : 1, (uint64_t)first_seed,
                      is_large(w) ? 1 : LIVE_SEEDS, G_MAXINT64);
         explore_phases(w, (unsigned)(w->format - world_formats) % PHASES_EVERY, PHASES_EVERY,
@@ -210,11 +210,13 @@ static void explore_steps(const struct world *w)
 {
         unsigned i;
 
+        explore.budget = is_large(w) ? small_budget : budget;
         for (i = 0; i < step_count; i++)
                 if (!is_setup(&steps[i]) && stands_alone(w, &steps[i]))
                         explore_one(w, steps[i].name, (uint64_t)first_seed);
         for (i = 0; i < G_N_ELEMENTS(sequences); i += is_large(w) ? LARGE_EVERY : 1)
                 explore_one(w, sequences[i], (uint64_t)first_seed);
+        explore.budget = budget;
 }
 
 static void test_world(gconstpointer data)

@@ -22,7 +22,7 @@
 static const char *own_path;
 
 /* Most calls move RAM and are alike: some of those, and all at the begin and the end. */
-enum { FIRST_CALLS = 3, LAST_CALLS = 8, CALLS_APART = 37 };
+enum { FIRST_CALLS = 3, LAST_CALLS = 8, CALLS_APART = 83 };
 
 /* The call after nth to try, of so many. */
 static unsigned next_call(unsigned nth, unsigned calls)

@@ -303,9 +303,9 @@ static void random_runs(gconstpointer data)
         if (qemu_img_missing())
                 return;
         s = scene_new(data);
-        for (round = 0; round < 4; round++) {
+        for (round = 0; round < EFFORT(6); round++) {
                 scene_open(s);
-                for (i = 0; i < EFFORT(24); i++) {
+                for (i = 0; i < EFFORT(16); i++) {
                         random_batch(s);
                         if (i % 8 == 5)
                                 bed_commit(&s->bed);
