@@ -17,7 +17,7 @@ struct open_options {
         uint64_t l2_cache_bytes;        /* 0: enough for the whole disk, at most 256 MiB */
         uint64_t refcount_cache_bytes;  /* 0: enough for the whole file, at most 64 MiB */
         unsigned backing_depth;         /* 200 */
-        unsigned walk_share;            /* percent of the thread for walks beside the guest, 15 */
+        unsigned walk_share;            /* percent of the thread for walks beside the guest, 8 */
         int lazy_refcounts;             /* -1: as the image says */
         bool discard_unmap;             /* freed clusters are punched out of the file */
         char engine[16];                /* "auto", "io_uring", "threads" */

@@ -15,7 +15,7 @@ const char *const open_option_texts[] = {
         "refcount-cache-size=bytes for refcount blocks (enough for the file, at most 64M)",
         "backing-depth=how many backing files may lie below an image (200)",
         "walk-share=percent of the thread's time that snapshot operations take while the guest has "
-                "requests in flight, 1 to 100 (15)",
+                "requests in flight, 1 to 100 (8)",
         "lazy-refcounts=on or off: write refcounts late, version 3 only (as the image says)",
         "discard=unmap makes holes in the file where data was discarded, ignore does not (ignore)",
         "engine=auto, io_uring or threads (auto)",
@@ -90,7 +90,7 @@ int open_options_parse(struct open_options *ret, const char *const *options,
 {
         *ret = (struct open_options) {
                 .backing_depth = 200,
-                .walk_share = 15,
+                .walk_share = 8,
                 .lazy_refcounts = -1,
                 .engine = "auto",
                 .restricted = true,
