@@ -279,6 +279,18 @@ static void end_table(struct new_table *t, struct image *img)
         waitq_wake_all(&t->made);
 }
 
+/* A table that lies on the header or another table, as a hostile image may say, is not written. */
+static int check_table(struct image *img, const struct l1_table *l1, uint64_t guest_offset)
+{
+        uint64_t index = l1_index(img, guest_offset);
+        uint64_t l2_offset = entry_host_offset(l1->entries[index]);
+
+        if (!image_is_metadata(img, l2_offset, image_geometry(img)->cluster_bytes))
+                return 0;
+        return image_corrupt(img, "%s: L2 table offset 0x%" PRIx64 " in L1 entry %" PRIu64
+                             " lies on metadata", img->name, l2_offset, index);
+}
+
 int map_prepare(struct map_prepare *s, struct image *img, struct l1_table *l1,
                 uint64_t guest_offset, struct slice **ret_slice)
 {
@@ -296,6 +308,7 @@ int map_prepare(struct map_prepare *s, struct image *img, struct l1_table *l1,
                 if (s->co.ret < 0)
                         CO_FAIL(s, out, s->co.ret);
         }
+        CO_TRY(s, out, check_table(img, l1, guest_offset));
         CO_TRY(s, out, l2_slice_offset(img, l1, guest_offset, &s->slice_offset));
         CO_TRY(s, out, slices_load(&s->load, &img->l2, s->slice_offset, ret_slice));
 out:

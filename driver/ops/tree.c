@@ -139,10 +139,17 @@ static uint64_t wanted_table(const struct tree_walk *s, struct image *img, uint3
 
 static int check_offset(struct image *img, uint64_t l2_offset, uint32_t slot)
 {
-        if ((l2_offset & (image_geometry(img)->cluster_bytes - 1)) == 0)
+        uint64_t cluster_bytes = image_geometry(img)->cluster_bytes;
+        const char *why = NULL;
+
+        if (l2_offset & (cluster_bytes - 1))
+                why = "is not cluster-aligned";
+        else if (l2_offset != 0 && image_is_metadata(img, l2_offset, cluster_bytes))
+                why = "lies on metadata";
+        if (!why)
                 return 0;
-        return image_corrupt(img, "%s: L2 table offset 0x%" PRIx64 " in L1 entry %u is not "
-                             "cluster-aligned", img->name, l2_offset, slot);
+        return image_corrupt(img, "%s: L2 table offset 0x%" PRIx64 " in L1 entry %u %s", img->name,
+                             l2_offset, slot, why);
 }
 
 static int read_ahead(struct tree_walk *s, struct image *img)

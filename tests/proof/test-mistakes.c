@@ -249,6 +249,19 @@ static void write_through_a_private_nothing(void)
         scene_end_clean(&scene);
 }
 
+/* The L1 is its own L2 table: a new entry of the one would be one of the other. */
+static void write_through_the_l1(void)
+{
+        const struct change change = { FORGE_L1, 8, UINT64_C(1) << 63 | FORGE_L1 };
+        struct scene scene;
+
+        scene_open(&scene, &change, 1, HVB_OPEN_RDWR);
+        g_assert_cmpint(scene_write(&scene, 5 * FORGE_CLUSTER, 7, FORGE_CLUSTER), ==, -EIO);
+        g_assert_cmpint(scene_create(&scene, "two"), ==, -EIO);
+        g_assert_cmpuint(snapshot_count(&scene), ==, 1);
+        scene_end(&scene);
+}
+
 /* CVE-2014-0147.  Every cluster that the only block counts is taken: the next block must count
  * itself. */
 static void refcount_block_counts_itself(void)
@@ -506,6 +519,7 @@ static const struct {
         { "written in place: clusters of a snapshot", write_beside_a_snapshot },
         { "written in place: the header, as the table of an L1 entry that has none",
           write_through_a_private_nothing },
+        { "written in place: the L1, as an L2 table of its own", write_through_the_l1 },
         { "grown by each flush: the file", flushes_do_not_grow_the_file },
         { "cut at 4 GiB: a VM state", vmstate_above_4_gib },
         { "kept too long: the L1, going to a smaller one", goto_a_smaller_l1 },
