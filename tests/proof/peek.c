@@ -275,7 +275,32 @@ struct census {
         const struct peek *p;
         uint64_t cluster_count;
         uint16_t *references;
+        uint64_t *counts;
+        uint8_t *table;                 /* room for a cluster, of tables that are gone through */
 };
+
+/* Reads it all into c->table; most of a table is empty. */
+static void read_table(struct census *c, uint64_t offset)
+{
+        sim_image_read(c->p->file, offset, c->table, cluster_bytes(c->p));
+}
+
+/* The next entry of c->table from byte i on that is not 0; false: none is. */
+static bool next_entry(const struct census *c, uint64_t *i, uint64_t *ret_entry)
+{
+        static const uint8_t zeros[512];
+
+        for (; *i < cluster_bytes(c->p); *i += 8) {
+                if (*i % sizeof(zeros) == 0 && memcmp(c->table + *i, zeros, sizeof(zeros)) == 0) {
+                        *i += sizeof(zeros) - 8;
+                        continue;
+                }
+                *ret_entry = load_u64(c->table + *i);
+                if (*ret_entry != 0)
+                        return true;
+        }
+        return false;
+}
 
 static void refer(struct census *c, uint64_t offset, uint64_t bytes)
 {
@@ -300,10 +325,7 @@ static void refer_entry(struct census *c, uint64_t entry)
 
 static void refer_tree(struct census *c, uint64_t l1_offset, uint32_t l1_entries)
 {
-        uint64_t size = cluster_bytes(c->p);
-        g_autofree uint8_t *table = g_malloc(size);
         uint32_t slot;
-        uint64_t i;
 
         refer(c, l1_offset, l1_entries * UINT64_C(8));
         for (slot = 0; slot < l1_entries; slot++) {
@@ -311,25 +333,22 @@ static void refer_tree(struct census *c, uint64_t l1_offset, uint32_t l1_entries
 
                 if (offset == 0)
                         continue;
-                refer(c, offset, size);
-                sim_image_read(c->p->file, offset, table, size);
-                for (i = 0; i < size; i += 8)
-                        refer_entry(c, load_u64(table + i));
+                refer(c, offset, cluster_bytes(c->p));
+                read_table(c, offset);
+                for (uint64_t i = 0, entry; next_entry(c, &i, &entry); i += 8)
+                        refer_entry(c, entry);
         }
 }
 
 static void refer_refcounts(struct census *c)
 {
         const struct peek *p = c->p;
-        uint64_t bytes = (uint64_t)p->reftable_clusters << p->cluster_bits;
-        uint64_t i;
 
-        refer(c, p->reftable_offset, bytes);
-        for (i = 0; i < bytes; i += 8) {
-                uint64_t block = read_u64(p, p->reftable_offset + i) & ~UINT64_C(511);
-
-                if (block)
-                        refer(c, block, cluster_bytes(p));
+        refer(c, p->reftable_offset, (uint64_t)p->reftable_clusters << p->cluster_bits);
+        for (uint32_t n = 0; n < p->reftable_clusters; n++) {
+                read_table(c, p->reftable_offset + ((uint64_t)n << p->cluster_bits));
+                for (uint64_t i = 0, block; next_entry(c, &i, &block); i += 8)
+                        refer(c, block & ~UINT64_C(511), cluster_bytes(p));
         }
 }
 
@@ -347,24 +366,33 @@ static void refer_all(struct census *c)
                 refer_tree(c, p->snapshots[i].l1_offset, p->snapshots[i].l1_entries);
 }
 
-static uint64_t count_of(const struct peek *p, uint64_t cluster)
+/* Count number index of those in c->table. */
+static uint64_t count_in_table(const struct census *c, uint64_t index)
 {
-        unsigned per_block_bits = p->cluster_bits + 3 - p->refcount_order;
-        uint64_t slot = cluster >> per_block_bits;
-        uint64_t index = cluster & ((UINT64_C(1) << per_block_bits) - 1);
-        unsigned width = 1u << p->refcount_order;
-        uint8_t bytes[8];
-        uint64_t block;
+        unsigned width = 1u << c->p->refcount_order;
+        const uint8_t *bytes = c->table + index * width / 8;
 
-        if (slot >= (uint64_t)p->reftable_clusters << (p->cluster_bits - 3))
-                return 0;
-        block = read_u64(p, p->reftable_offset + slot * 8) & ~UINT64_C(511);
-        if (block == 0)
-                return 0;
-        sim_image_read(p->file, block + index * width / 8, bytes, MAX(width / 8, 1));
         if (width >= 8)
                 return big_endian(bytes, width / 8);
         return bytes[0] >> (index * width % 8) & ((1u << width) - 1);
+}
+
+static void read_counts(struct census *c)
+{
+        const struct peek *p = c->p;
+        uint64_t per_block = UINT64_C(1) << (p->cluster_bits + 3 - p->refcount_order);
+        uint64_t slots = (uint64_t)p->reftable_clusters << (p->cluster_bits - 3);
+
+        for (uint64_t slot = 0; slot < slots && slot * per_block < c->cluster_count; slot++) {
+                uint64_t block = read_u64(p, p->reftable_offset + slot * 8) & ~UINT64_C(511);
+                uint64_t first = slot * per_block;
+
+                if (block == 0)
+                        continue;
+                read_table(c, block);
+                for (uint64_t i = 0; i < MIN(per_block, c->cluster_count - first); i++)
+                        c->counts[first + i] = count_in_table(c, i);
+        }
 }
 
 static void judge_entry(struct peek_counts *r, const struct census *c, uint64_t entry)
@@ -374,7 +402,7 @@ static void judge_entry(struct peek_counts *r, const struct census *c, uint64_t 
 
         if ((entry & compressed_bit) || !(entry & offset_bits) || cluster >= c->cluster_count)
                 return;
-        count = count_of(c->p, cluster);
+        count = c->counts[cluster];
         if (!(entry & copied_bit)) {
                 if (count == 1 && r->copied_clear++ == 0)
                         r->first_clear = entry & offset_bits;
@@ -386,12 +414,10 @@ static void judge_entry(struct peek_counts *r, const struct census *c, uint64_t 
         }
 }
 
-static void judge_copied(struct peek_counts *r, const struct census *c)
+static void judge_copied(struct peek_counts *r, struct census *c)
 {
         const struct peek *p = c->p;
-        g_autofree uint8_t *table = g_malloc(cluster_bytes(p));
         uint32_t slot;
-        uint64_t i;
 
         for (slot = 0; slot < p->l1_entries; slot++) {
                 uint64_t entry = read_u64(p, p->l1_offset + slot * UINT64_C(8));
@@ -399,9 +425,9 @@ static void judge_copied(struct peek_counts *r, const struct census *c)
                 judge_entry(r, c, entry);
                 if (!(entry & offset_bits))
                         continue;
-                sim_image_read(p->file, entry & offset_bits, table, cluster_bytes(p));
-                for (i = 0; i < cluster_bytes(p); i += 8)
-                        judge_entry(r, c, load_u64(table + i));
+                read_table(c, entry & offset_bits);
+                for (uint64_t i = 0; next_entry(c, &i, &entry); i += 8)
+                        judge_entry(r, c, entry);
         }
 }
 
@@ -414,15 +440,20 @@ struct peek_counts peek_counts(const struct peek *p)
         /* Clusters may be referred to that the file does not reach yet: some slack. */
         c.cluster_count = clusters(p, p->file->length_bytes) + 64;
         c.references = g_new0(uint16_t, c.cluster_count);
+        c.counts = g_new0(uint64_t, c.cluster_count);
+        c.table = g_malloc(cluster_bytes(p));
         refer_all(&c);
+        read_counts(&c);
         for (i = 0; i < c.cluster_count; i++) {
-                uint64_t count = count_of(p, i);
+                uint64_t count = c.counts[i];
 
                 if (count < c.references[i] && r.below++ == 0)
                         r.first_below = i << p->cluster_bits;
                 r.leaked += count > c.references[i];
         }
         judge_copied(&r, &c);
+        g_free(c.table);
+        g_free(c.counts);
         g_free(c.references);
         return r;
 }
