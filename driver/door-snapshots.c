@@ -1,5 +1,5 @@
 /*
- * door-snapshots.c - members that read a snapshot while the image lives.
+ * door-snapshots.c - members that use a snapshot while the image lives.
  *
  * A handle is the host's; the pin behind it (pins.h) may be shared, and outlives the snapshot's
  * place in the list.  The handle is off the image's list, and freed, when its close completes.
@@ -129,6 +129,24 @@ void driver_snapshot_block_status(struct hvb_queue *queue, struct hvb_request *r
         }
         r->length = u64_min(length_bytes, end_of(r) - u64_min(offset, end_of(r)));
         request_start_task(r);
+}
+
+void driver_snapshot_note(struct hvb_queue *queue, struct hvb_request *request,
+                          struct hvb_snapshot *snapshot, uint64_t offset, const struct iovec *iov,
+                          unsigned iov_count)
+{
+        struct request *r = begin(queue, request, snapshot, &op_snapshot_note, offset,
+                                  HVB_REQ_VMSTATE);
+        int ret = judge_state(snapshot);
+
+        r->iov = iov;
+        r->iov_count = iov_count;
+        if (ret == 0 && !iov_length(iov, iov_count, &r->length))
+                ret = -EINVAL;
+        if (ret < 0)
+                request_finish_later(r, ret);
+        else
+                request_start_task(r);
 }
 
 void driver_share_vmstate(struct hvb_image *image, struct hvb_request *request,

@@ -27,6 +27,7 @@
 #include "ops/snapshot-list.h"
 #include "ops/snapshot-load-tmp.h"
 #include "ops/snapshot-load-vmstate.h"
+#include "ops/snapshot-note.h"
 #include "ops/snapshot-phases.h"
 #include "ops/snapshot-pin.h"
 #include "ops/vmstate.h"
@@ -131,6 +132,7 @@ struct request {
                 struct snapshot_load_vmstate snapshot_load_vmstate;
                 struct snapshot_pin snapshot_open;
                 struct snapshot_unpin snapshot_close;
+                struct snapshot_note snapshot_note;
                 struct save_vmstate save_vmstate;
                 struct share_vmstate share_vmstate;
                 struct load_vmstate load_vmstate;
@@ -146,7 +148,8 @@ extern const struct operation op_read, op_write, op_zero, op_discard, op_flush, 
         op_open, op_create, op_close, op_inactivate, op_activate, op_truncate, op_check,
         op_snapshot_create, op_snapshot_goto, op_snapshot_delete, op_snapshot_load_tmp,
         op_save_vmstate, op_load_vmstate, op_snapshot_load_vmstate, op_snapshot_open,
-        op_snapshot_close, op_snapshot_read, op_snapshot_status, op_share_vmstate;
+        op_snapshot_close, op_snapshot_read, op_snapshot_status, op_snapshot_note,
+        op_share_vmstate;
 
 /* The request is in flight from here on; exactly one of the three below follows. */
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,
@@ -176,6 +179,9 @@ void driver_snapshot_block_status(struct hvb_queue *queue, struct hvb_request *r
                                   struct hvb_snapshot *snapshot, uint64_t offset,
                                   uint64_t length_bytes, uint32_t flags,
                                   struct hvb_block_status *ret_status);
+void driver_snapshot_note(struct hvb_queue *queue, struct hvb_request *request,
+                          struct hvb_snapshot *snapshot, uint64_t offset, const struct iovec *iov,
+                          unsigned iov_count);
 void driver_share_vmstate(struct hvb_image *image, struct hvb_request *request,
                           struct hvb_snapshot *source, uint64_t source_offset, uint64_t offset,
                           uint64_t length_bytes);

@@ -577,6 +577,7 @@ static const struct hvb_driver driver = {
         .snapshot_abort = driver_snapshot_abort,
         .snapshot_goto_prepare = driver_snapshot_goto_prepare,
         .share_vmstate = driver_share_vmstate,
+        .snapshot_note = driver_snapshot_note,
 };
 
 __attribute__((visibility("default")))

@@ -24,7 +24,7 @@ static void complete(struct request *r, int result)
 
         g_queue_unlink(&image->requests, &r->link);
         if (r->op == &op_snapshot_read || r->op == &op_snapshot_status ||
-            r->op == &op_share_vmstate)
+            r->op == &op_snapshot_note || r->op == &op_share_vmstate)
                 r->snapshot->in_flight--;
         r->op = NULL;
         r->host.result = result;
@@ -369,6 +369,12 @@ static int step_snapshot_status(struct request *r)
         return status_range(&r->frame.status, r->image->top, r->l1, r->offset, r->length, r->out);
 }
 
+static int step_snapshot_note(struct request *r)
+{
+        return snapshot_note(&r->frame.snapshot_note, r->image->top, r->snapshot->pin, r->offset,
+                             r->length, r->iov, r->iov_count);
+}
+
 static int step_save_vmstate(struct request *r)
 {
         return save_vmstate(&r->frame.save_vmstate, r->image->top, r->offset, r->length, r->iov,
@@ -432,6 +438,8 @@ const struct operation op_snapshot_read = {
         "snapshot read", step_snapshot_read, FRAME(read), false, false };
 const struct operation op_snapshot_status = {
         "snapshot block status", step_snapshot_status, FRAME(status), false, false };
+const struct operation op_snapshot_note = {
+        "snapshot note", step_snapshot_note, FRAME(snapshot_note), false, true };
 const struct operation op_save_vmstate = {
         "save vmstate", step_save_vmstate, FRAME(save_vmstate), true, true };
 const struct operation op_share_vmstate = {

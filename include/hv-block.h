@@ -550,6 +550,22 @@ struct hvb_driver {
         void (*share_vmstate)(struct hvb_image *image, struct hvb_request *request,
                               struct hvb_snapshot *source, uint64_t source_offset,
                               uint64_t offset, uint64_t length_bytes);
+
+        /*
+         * Notes about an open snapshot, written in place: over bytes of its VM-state area that
+         * were saved (save_vmstate) behind what became its vm_state_bytes, where nobody looks who
+         * goes by that size.  Read by snapshot_preadv with HVB_REQ_VMSTATE.  Durable after a
+         * flush; a crash before leaves old and new sectors, so give them a checksum.  Not while
+         * share_vmstate of the same bytes is in flight.
+         *
+         * -EINVAL: not behind vm_state_bytes, or request_alignment.  -ENOTSUP: nothing was saved
+         * there, or the clusters are not this snapshot's alone (QEMU has gone to it, or they were
+         * shared); nothing can be noted then.  -EROFS, -ESTALE, -EINPROGRESS, -EIO as elsewhere.
+         * After an error some of it may have been written.
+         */
+        void (*snapshot_note)(struct hvb_queue *queue, struct hvb_request *request,
+                              struct hvb_snapshot *snapshot, uint64_t offset,
+                              const struct iovec *iov, unsigned iov_count);
 };
 
 /*

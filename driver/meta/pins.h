@@ -10,7 +10,8 @@
  *       \--image left-----------> STALE --last holder goes--> freed
  *
  * Invariants:
- *  1. What a LISTED or UNLINKED pin maps is counted, and never changes: reads need no lock.
+ *  1. What a LISTED or UNLINKED pin maps is counted, and never changes but for notes behind the VM
+ *     state (ops/snapshot-note.h): reads need no lock.
  *  2. Holders come only while img->list_lock is held; they may go at any time.
  *  3. An UNLINKED pin is one of the image's dirty_holders: a crash leaks its tree, which the
  *     next open repairs.

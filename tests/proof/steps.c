@@ -237,11 +237,13 @@ struct reading_task {
         struct bed_task base;
         const char *name;
         struct pin *pin;
+        uint64_t offset;
         struct iovec iov;
         union {
                 struct snapshot_pin pin;
                 struct snapshot_unpin unpin;
                 struct read read;
+                struct snapshot_note note;
         } u;
 };
 
@@ -266,6 +268,14 @@ static int reading_unpin(struct bed_task *base)
         struct reading_task *t = (struct reading_task *)base;
 
         return snapshot_unpin(&t->u.unpin, base->bed->img, t->pin, &base->bed->err);
+}
+
+static int reading_note(struct bed_task *base)
+{
+        struct reading_task *t = (struct reading_task *)base;
+
+        return snapshot_note(&t->u.note, base->bed->img, t->pin, t->offset, t->iov.iov_len,
+                             &t->iov, 1);
 }
 
 static int run_reading(struct reading_task *t, int (*step)(struct bed_task *base))
@@ -306,6 +316,42 @@ static int run_delete_read(struct stage *s, const struct step *step)
         expect_content(t, disk);
         run_reading(t, reading_unpin);
         return ret;
+}
+
+/* A cluster that was saved behind the state is written over; the snapshot stays what it is. */
+static int note(struct stage *s, const char *name, void *bytes)
+{
+        uint64_t cluster_bytes = s->world->format->cluster_bytes;
+        g_autofree struct reading_task *t = g_new0(struct reading_task, 1);
+        int unpinned;
+        int ret;
+
+        t->base.bed = &s->bed;
+        t->name = name;
+        ret = run_reading(t, reading_pin);
+        if (ret < 0)
+                return ret;
+        memset(bytes, fresh_value(s), cluster_bytes);
+        t->iov = (struct iovec){ bytes, cluster_bytes };
+        t->offset = 2 * cluster_bytes;
+        ret = run_reading(t, reading_note);
+        unpinned = run_reading(t, reading_unpin);
+        return ret < 0 ? ret : unpinned;
+}
+
+static int run_note(struct stage *s, const struct step *step)
+{
+        uint64_t cluster_bytes = s->world->format->cluster_bytes;
+        g_autofree uint8_t *bytes = g_malloc(cluster_bytes);
+        int ret = 0;
+
+        memset(bytes, fresh_value(s), cluster_bytes);
+        if (!model_snapshot_find(s->model, step->snapshot)) {
+                ret = bed_save(&s->bed, 2 * cluster_bytes, bytes, cluster_bytes);
+                if (ret == 0)
+                        ret = run_savevm(s, step);
+        }
+        return ret < 0 ? ret : note(s, step->snapshot, bytes);
 }
 
 /* ---- the image ---- */
@@ -377,6 +423,7 @@ const struct step steps[] = {
         { "replace", run_create, MARKED, .snapshot = "a", .flags = HVB_SNAPSHOT_REPLACE },
         { "replace with state", run_savevm, STABLE, .snapshot = "a",
           .flags = HVB_SNAPSHOT_REPLACE },
+        { "create with state, note", run_note, STABLE, .snapshot = "c" },
         { "save state", run_save, DISK(0, 0, 0) },
         { "goto a", run_goto, MARKED, .snapshot = "a" },
         { "goto b", run_goto, MARKED, .snapshot = "b" },

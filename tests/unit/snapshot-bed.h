@@ -13,6 +13,7 @@
 #include "ops/snapshot-list.h"
 #include "ops/snapshot-load-tmp.h"
 #include "ops/snapshot-load-vmstate.h"
+#include "ops/snapshot-note.h"
 #include "ops/snapshot-phases.h"
 #include "ops/snapshot-pin.h"
 #include "ops/vmstate.h"
@@ -41,6 +42,7 @@ struct snapshot_task {
                 struct load_vmstate load;
                 struct snapshot_pin pin;
                 struct snapshot_unpin unpin;
+                struct snapshot_note note;
                 struct share_vmstate share;
         } u;
 };
@@ -171,6 +173,14 @@ static inline int bed_unpin_step(struct bed_task *base)
         return snapshot_unpin(&t->u.unpin, base->bed->img, t->pin, &base->bed->err);
 }
 
+static inline int bed_note_step(struct bed_task *base)
+{
+        struct snapshot_task *t = (struct snapshot_task *)base;
+
+        return snapshot_note(&t->u.note, base->bed->img, t->pin, t->offset, t->iov.iov_len,
+                             &t->iov, 1);
+}
+
 static inline int bed_share_step(struct bed_task *base)
 {
         struct snapshot_task *t = (struct snapshot_task *)base;
@@ -298,6 +308,19 @@ static inline struct pin *bed_pin(struct bed *b, const char *name)
 static inline int bed_unpin(struct bed *b, struct pin *pin)
 {
         struct snapshot_task t = { .base.step = bed_unpin_step, .pin = pin };
+
+        return snapshot_run(b, &t);
+}
+
+static inline int bed_note(struct bed *b, struct pin *pin, uint64_t offset, const void *bytes,
+                           size_t length)
+{
+        struct snapshot_task t = {
+                .base.step = bed_note_step,
+                .pin = pin,
+                .offset = offset,
+                .iov = { (void *)bytes, length },
+        };
 
         return snapshot_run(b, &t);
 }

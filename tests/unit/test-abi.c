@@ -151,7 +151,7 @@ static const struct fact layout[] = {
         FIELD(hvb_check_result, compressed_clusters, 80),
         FIELD(hvb_check_result, report, 88),
         FIELD(hvb_check_result, opaque, 96),
-        SIZE(hvb_driver, 400),
+        SIZE(hvb_driver, 408),
         FIELD(hvb_driver, struct_bytes, 0),
         FIELD(hvb_driver, abi_version, 4),
         FIELD(hvb_driver, format_name, 8),
@@ -203,6 +203,7 @@ static const struct fact layout[] = {
         FIELD(hvb_driver, snapshot_abort, 376),
         FIELD(hvb_driver, snapshot_goto_prepare, 384),
         FIELD(hvb_driver, share_vmstate, 392),
+        FIELD(hvb_driver, snapshot_note, 400),
 #endif
 };
 
