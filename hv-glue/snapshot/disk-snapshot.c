@@ -1,5 +1,5 @@
 /*
- * disk-snapshot.c - a snapshot read beside the guest, from another thread than its disk's.
+ * disk-snapshot.c - a snapshot used beside the guest, from another thread than its disk's.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -116,4 +116,29 @@ int disk_snapshot_status(struct drive_thread *thread, struct hvb_snapshot *snaps
 
         *ret_status = (struct hvb_block_status) { .struct_bytes = sizeof(*ret_status) };
         return ask(thread, &a, start_status);
+}
+
+static int call_can_note(struct drive *drive, void *opaque)
+{
+        (void) opaque;
+        return HVB_HAS(drive_driver(drive), snapshot_note) ? 0 : -ENOTSUP;
+}
+
+static void start_note(struct drive *drive, struct hvb_request *request, void *opaque)
+{
+        struct ask *a = opaque;
+
+        drive_driver(drive)->snapshot_note(drive_queue(drive), request, a->snapshot, a->offset,
+                                           &a->iov, 1);
+}
+
+int disk_snapshot_note(struct drive_thread *thread, struct hvb_snapshot *snapshot,
+                       uint64_t offset, const void *bytes, size_t count)
+{
+        struct ask a = {
+                .snapshot = snapshot, .offset = offset, .iov = { (void *) bytes, count },
+        };
+        int ret = drive_thread_call(thread, call_can_note, NULL);
+
+        return ret < 0 ? ret : ask(thread, &a, start_note);
 }

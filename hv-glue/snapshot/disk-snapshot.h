@@ -1,5 +1,5 @@
 /*
- * disk-snapshot.h - a snapshot read beside the guest, from another thread than its disk's.
+ * disk-snapshot.h - a snapshot used beside the guest, from another thread than its disk's.
  *
  * These wait; several threads may at once.  A snapshot that is open is pinned: it may be deleted
  * or replaced, and is read as it was.
@@ -19,6 +19,10 @@ int disk_snapshot_open(struct drive_thread *thread, const char *id, const char *
 /* NULL is fine.  Where the space of one that was deleted cannot be freed, the image's close or a
  * repair tries again. */
 void disk_snapshot_close(struct drive_thread *thread, struct hvb_snapshot *snapshot);
+
+/* As hvb_driver.snapshot_note; -ENOTSUP, too, if the driver cannot. */
+int disk_snapshot_note(struct drive_thread *thread, struct hvb_snapshot *snapshot,
+                       uint64_t offset, const void *bytes, size_t count);
 
 /* flags: HVB_REQ_VMSTATE or 0. */
 int disk_snapshot_read(struct drive_thread *thread, struct hvb_snapshot *snapshot,

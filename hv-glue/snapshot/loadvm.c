@@ -103,7 +103,8 @@ static void prepare_ram(struct loadvm *l)
         };
 
         if (guest_memory_init(&l->fresh, memory->ram_bytes, memory->huge_pages, &err) < 0 ||
-            ram_lazy_new(l->op.machine, &l->fresh, &base, &err) < 0)
+            ram_lazy_new(l->op.machine, &l->fresh, &base,
+                         vm_state_touch_offset(&l->state.header), &err) < 0)
                 loads_eagerly(l, &err);
         l->state.map = base.map;
 }

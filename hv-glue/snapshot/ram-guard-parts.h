@@ -22,6 +22,7 @@ enum {
         UNIT_WAS_DUE    = 1 << 4,       /* at the cut; until the end of the saving */
         UNIT_WAS_CHANGED = 1 << 5,      /* at the cut, since the base that is old then */
         UNIT_ASKED      = 1 << 6,       /* ABSENT, on its way */
+        UNIT_WANTED     = 1 << 7,       /* ABSENT, and somebody has waited for it */
 };
 
 struct ram_lazy;

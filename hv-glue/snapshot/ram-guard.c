@@ -57,7 +57,7 @@ void ram_unit_fill_zeros(struct ram_guard *g, uint64_t unit)
         ret = uffd_fill_zeros(g->fd, unit_at(g, unit), RAM_UNIT_BYTES);
         if (ret < 0)
                 g_error("userfaultfd: zero pages: %s", g_strerror(-ret));
-        unit_change(g, unit, UNIT_ABSENT, UNIT_CHANGED);
+        unit_change(g, unit, UNIT_ABSENT | UNIT_WANTED, UNIT_CHANGED);
         pthread_cond_broadcast(&g->filled);
 }
 

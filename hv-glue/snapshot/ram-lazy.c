@@ -15,10 +15,13 @@
 #include "snapshot/disk-snapshot.h"
 #include "snapshot/job.h"
 #include "snapshot/ram-guard-parts.h"
+#include "snapshot/touch-record.h"
 #include "snapshot/vm-state.h"
 #include "snapshot/vmstate-io.h"
 
 enum { BUFFERS = VMSTATE_IO_DEPTH + 1, CANCEL_POLL_MS = 50 };
+
+G_STATIC_ASSERT((int) TOUCH_RECORD_BYTES <= (int) RAM_UNIT_BYTES);     /* goes into a buffer */
 
 struct ram_lazy {
         struct ram_guard *guard;
@@ -33,7 +36,13 @@ struct ram_lazy {
         unsigned idle_count;
         struct hvb_error err;           /* of what is read */
 
+        uint64_t touch_offset;          /* of the record */
+        GArray *recorded;               /* uint32_t: units that it had; the thread's.  NULL: there
+                                         * is none that could be written over */
+        guint recorded_asked;           /* so many of them were asked for */
+
         /* Under the guard's lock. */
+        GArray *wanted;                 /* uint32_t: units that somebody waited for, in order */
         GQueue urgent;                  /* units that somebody waits for */
         uint64_t next;                  /* units below were asked for */
         bool stop;
@@ -58,6 +67,12 @@ bool ram_lazy_urge(struct ram_guard *g, uint64_t unit)
 
         if (l == NULL || l->ended || l->stop)
                 return false;
+        if (!(g->units[unit] & UNIT_WANTED) && l->wanted->len < TOUCH_RECORD_UNITS) {
+                uint32_t number = (uint32_t) unit;
+
+                unit_change(g, unit, 0, UNIT_WANTED);
+                g_array_append_val(l->wanted, number);
+        }
         if (!(g->units[unit] & UNIT_ASKED))
                 g_queue_push_tail(&l->urgent, GSIZE_TO_POINTER(unit));
         return true;
@@ -67,6 +82,19 @@ static bool is_to_ask(const struct ram_guard *g, uint64_t unit)
 {
         return (g->units[unit] & (UNIT_ABSENT | UNIT_ASKED)) == UNIT_ABSENT &&
                ram_lazy_has(g, unit);
+}
+
+/* The record is only believed to be numbers. */
+static bool next_recorded(struct ram_lazy *l, uint64_t *ret_unit)
+{
+        const struct ram_guard *g = l->guard;
+
+        while (l->recorded != NULL && l->recorded_asked < l->recorded->len) {
+                *ret_unit = g_array_index(l->recorded, uint32_t, l->recorded_asked++);
+                if (*ret_unit < g->unit_count && is_to_ask(g, *ret_unit))
+                        return true;
+        }
+        return false;
 }
 
 /* The next unit to read.  False: there is none. */
@@ -80,6 +108,8 @@ static bool next_unit(struct ram_lazy *l, uint64_t *ret_unit)
                 *ret_unit = GPOINTER_TO_SIZE(g_queue_pop_head(&l->urgent));
                 found = is_to_ask(g, *ret_unit);
         }
+        if (!found && !l->stop)
+                found = next_recorded(l, ret_unit);
         for (; !found && !l->stop && l->next < g->unit_count; l->next++) {
                 *ret_unit = l->next;
                 found = is_to_ask(g, l->next);
@@ -110,7 +140,7 @@ static int landed(void *opaque, const struct vmstate_span *span)
         ram_guard_lock(g);
         ret = uffd_fill(g->fd, unit_at(g, unit), span->bytes, RAM_UNIT_BYTES);
         if (ret == 0)
-                unit_change(g, unit, UNIT_ABSENT | UNIT_ASKED, UNIT_SHUT);
+                unit_change(g, unit, UNIT_ABSENT | UNIT_ASKED | UNIT_WANTED, UNIT_SHUT);
         pthread_cond_broadcast(&g->filled);
         ram_guard_unlock(g);
         if (ret < 0)
@@ -139,6 +169,36 @@ static int read_all(struct ram_lazy *l)
         return ret < 0 ? ret : last;
 }
 
+/* ---- The record ------------------------------------------------------------------------ */
+
+/* Best effort, as all of it: a load without a record is as right, and may be slower. */
+static void read_record(struct ram_lazy *l)
+{
+        if (disk_snapshot_read(l->owner, l->pin, l->touch_offset, l->idle[0], TOUCH_RECORD_BYTES,
+                               HVB_REQ_VMSTATE) == 0)
+                l->recorded = touch_record_decode(l->idle[0]);
+}
+
+/* All is loaded: nobody waits for more. */
+static void write_record(struct ram_lazy *l)
+{
+        struct ram_guard *g = l->guard;
+        g_autoptr(GArray) units = NULL;
+        bool stop;
+
+        if (l->recorded == NULL)
+                return;
+        ram_guard_lock(g);
+        stop = l->stop || l->wanted->len == 0;
+        if (!stop)
+                units = touch_record_merge(l->recorded, l->wanted);
+        ram_guard_unlock(g);
+        if (stop)
+                return;
+        touch_record_encode(units, l->idle[0]);
+        disk_snapshot_note(l->owner, l->pin, l->touch_offset, l->idle[0], TOUCH_RECORD_BYTES);
+}
+
 /* ---- The end -------------------------------------------------------------------------- */
 
 static void close_images(struct ram_lazy *l)
@@ -151,6 +211,15 @@ static void close_images(struct ram_lazy *l)
         l->reader = NULL;
         l->pin = NULL;
         l->buffers = NULL;
+}
+
+static void lazy_free(struct ram_lazy *l)
+{
+        close_images(l);
+        g_queue_clear(&l->urgent);
+        g_clear_pointer(&l->recorded, g_array_unref);
+        g_array_unref(l->wanted);
+        g_free(l);
 }
 
 /* The vcpus are on their way out of the guest when the first of them goes on, and disks take no
@@ -180,6 +249,8 @@ static void *thread_main(void *opaque)
         int ret = read_all(l);
         bool stopped;
 
+        if (ret == 0)
+                write_record(l);
         close_images(l);
         ram_guard_lock(g);
         stopped = l->stop;
@@ -205,10 +276,10 @@ void ram_lazy_stop(struct ram_guard *g)
         ram_guard_unlock(g);
         if (l->has_thread)
                 pthread_join(l->thread, NULL);
-        close_images(l);
-        g_queue_clear(&l->urgent);
-        g_free(l);
+        ram_guard_lock(g);
         g->lazy = NULL;
+        ram_guard_unlock(g);
+        lazy_free(l);
 }
 
 int ram_lazy_wait(struct ram_guard *g, struct vm_job *job, struct hvb_error *err)
@@ -292,7 +363,7 @@ static int open_images(struct ram_lazy *l, const struct ram_base *base, struct h
 }
 
 int ram_lazy_new(struct machine *m, struct guest_memory *memory, struct ram_base *base,
-                 struct hvb_error *err)
+                 uint64_t touch_offset, struct hvb_error *err)
 {
         struct ram_lazy *l = g_new0(struct ram_lazy, 1);
         void *buffers;
@@ -300,8 +371,10 @@ int ram_lazy_new(struct machine *m, struct guest_memory *memory, struct ram_base
 
         l->err = (struct hvb_error) ERROR_INIT;
         l->owner = base->disk->thread;
+        l->touch_offset = touch_offset;
+        l->wanted = g_array_new(FALSE, FALSE, sizeof(uint32_t));
         if (posix_memalign(&buffers, GUEST_PAGE_BYTES, BUFFERS * RAM_UNIT_BYTES) != 0) {
-                g_free(l);
+                lazy_free(l);
                 return error_set(err, -ENOMEM, "no memory to load RAM with");
         }
         l->buffers = buffers;
@@ -311,10 +384,11 @@ int ram_lazy_new(struct machine *m, struct guest_memory *memory, struct ram_base
         }
         ret = open_images(l, base, err);
         if (ret == 0)
+                read_record(l);
+        if (ret == 0)
                 ret = ram_guard_make(m, memory, true, &l->guard, err);
         if (ret < 0) {
-                close_images(l);
-                g_free(l);
+                lazy_free(l);
                 return ret;
         }
         l->guard->base = *base;

@@ -2,8 +2,9 @@
  * ram-lazy.h - RAM that is loaded while the guest runs.
  *
  * The guest gets new memory, in which all is absent (ram-guard.h).  A thread reads it from the
- * VM state: first what somebody waits for, else one unit after the other.  What is read is checked
- * against its sums before anybody sees it.
+ * VM state: first what somebody waits for, else what was wanted first in earlier loads of the
+ * snapshot, else one unit after the other.  What is read is checked against its sums before anybody
+ * sees it.  At the end it is noted with the snapshot what somebody has waited for.
  *
  * It reads through an image of its own, opened read-only beside the disk's: the disk's thread
  * itself may wait for RAM.  The disk's image has the snapshot open meanwhile, so that nothing
@@ -22,11 +23,11 @@ struct ram_lazy;
 
 /*
  * The guest may run.  base is the snapshot, with its map; it is moved from there at success.
- * memory: fresh; it has a guard then, whose base this is.  -ENOTSUP and others: it must be loaded
- * the other way.
+ * memory: fresh; it has a guard then, whose base this is.  touch_offset: of the state's touch
+ * record.  -ENOTSUP and others: it must be loaded the other way.
  */
 int ram_lazy_new(struct machine *m, struct guest_memory *memory, struct ram_base *base,
-                 struct hvb_error *err);
+                 uint64_t touch_offset, struct hvb_error *err);
 
 /* Whoever touches memory is served from now on, and the rest follows. */
 int ram_lazy_start(struct ram_guard *g, struct hvb_error *err);

@@ -227,6 +227,11 @@ static void fixed_areas(const struct vm_state_header *h, struct area areas[FIXED
                                    vm_state_table_bytes(h) };
 }
 
+uint64_t vm_state_touch_offset(const struct vm_state_header *h)
+{
+        return (h->state_bytes + VM_STATE_ALIGNMENT - 1) / VM_STATE_ALIGNMENT * VM_STATE_ALIGNMENT;
+}
+
 uint64_t vm_state_table_bytes(const struct vm_state_header *h)
 {
         return (uint64_t) h->section_count * h->entry_bytes;

@@ -13,6 +13,9 @@
  *   table_offset section table, then the sections: each device's state
  *   state_bytes  the end, at most what the snapshot's vm_state_size says
  *
+ * Behind the end, where vm_state_size does not reach and no sum, at the next multiple of 2 MiB:
+ * a touch record (touch-record.h), the one thing that is ever written again.
+ *
  * Header: offset, bytes, field
  *
  *   0  8 magic "hvvmstat"              48  4 page_bytes: 4096
@@ -110,6 +113,9 @@ void vm_state_header_encode(const struct vm_state_header *h, uint8_t page[VM_STA
  */
 int vm_state_header_decode(const uint8_t page[VM_STATE_PAGE_BYTES], uint64_t limit_bytes,
                            struct vm_state_header *ret_header, struct hvb_error *err);
+
+/* Where the touch record is. */
+uint64_t vm_state_touch_offset(const struct vm_state_header *h);
 
 /* Bytes of the section table of a judged header. */
 uint64_t vm_state_table_bytes(const struct vm_state_header *h);

@@ -501,7 +501,7 @@ pause_samples() # MIB PAGES
 {
         while read -r name value; do
                 case $name in
-                *-pause | *-stall) unit=ms ;;
+                *-pause | *-stall | *-touch) unit=ms ;;
                 *-bytes) unit=% ;;
                 *) unit=s ;;
                 esac

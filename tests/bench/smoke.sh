@@ -63,7 +63,8 @@ pause_figures=
 for pages in huge small; do
         for figure in savevm-total savevm-pause savevm-stall savevm-again-total \
                       savevm-again-pause savevm-again-stall savevm-again-bytes loadvm-total \
-                      loadvm-pause loadvm-stall loadvm-whole; do
+                      loadvm-pause loadvm-stall loadvm-whole loadvm-touch \
+                      loadvm-again-touch; do
                 pause_figures="$pause_figures pause/16-MiB/$pages/$figure"
         done
 done

@@ -195,9 +195,41 @@ static void feed_all(struct hvb_queue *queue, struct hvb_request *request, uint6
         real->drain(queue, request);
 }
 
+static GMutex loads_lock;
+static GCond loads_go;
+static uint64_t hold_begin, hold_end;
+static GArray *loads_trace;
+
+void faulty_hold_loads(uint64_t begin, uint64_t end)
+{
+        g_mutex_lock(&loads_lock);
+        hold_begin = begin;
+        hold_end = end;
+        g_cond_broadcast(&loads_go);
+        g_mutex_unlock(&loads_lock);
+}
+
+void faulty_trace_loads(GArray *offsets)
+{
+        g_mutex_lock(&loads_lock);
+        loads_trace = offsets;
+        g_mutex_unlock(&loads_lock);
+}
+
+static void note_load(uint64_t offset)
+{
+        g_mutex_lock(&loads_lock);
+        if (loads_trace != NULL)
+                g_array_append_val(loads_trace, offset);
+        while (offset >= hold_begin && offset < hold_end)
+                g_cond_wait(&loads_go, &loads_lock);
+        g_mutex_unlock(&loads_lock);
+}
+
 static void faulty_load(struct hvb_image *image, struct hvb_request *request, uint64_t offset,
                         const struct iovec *iov, unsigned iov_count)
 {
+        note_load(offset);
         if (meets_fault(image, request))
                 return;
         if (fed_count == 0)
@@ -205,7 +237,6 @@ static void faulty_load(struct hvb_image *image, struct hvb_request *request, ui
         else
                 feed_all(real->queue(image, 0), request, offset, iov, iov_count);
 }
-
 
 static void faulty_snapshot_read(struct hvb_queue *queue, struct hvb_request *request,
                                  struct hvb_snapshot *snapshot, uint64_t offset,

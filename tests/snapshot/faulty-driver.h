@@ -10,6 +10,7 @@
 #ifndef TESTS_FAULTY_DRIVER_H
 #define TESTS_FAULTY_DRIVER_H
 
+#include <glib.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,5 +39,14 @@ struct fed_piece {
 /* From now on load_vmstate, and snapshot_preadv of a VM state, read these pieces with zeros around
  * them, not the disk.  count 0: the disk again.  Borrowed; while nothing is in flight. */
 void faulty_feed(const struct fed_piece *pieces, unsigned count);
+
+/*
+ * From now on load_vmstate of offsets in [begin, end) waits, on the thread that calls it, until
+ * that is called again; begin == end: of none.
+ */
+void faulty_hold_loads(uint64_t begin, uint64_t end);
+/* Offsets that load_vmstate is called for from now on, uint64_t, in order of calls; NULL: noted
+ * no more.  Borrowed. */
+void faulty_trace_loads(GArray *offsets);
 
 #endif
