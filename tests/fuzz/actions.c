@@ -17,6 +17,7 @@
 enum action_kind {
         READ, WRITE, COMPRESS, ZERO, UNMAP, DISCARD, FLUSH, STATUS, TRUNCATE,
         CREATE, REPLACE, GOTO, DELETE, SAVE, LOAD,
+        HELD_READ, HELD_LOAD, HELD_STATUS, NOTE, SHARE, HOLD, PREPARE,
 };
 
 enum {
@@ -29,15 +30,23 @@ enum {
         TRUNCATE_BYTES_MAX = 1 << 30,
 };
 
-static const uint8_t kinds_of[][16] = {
-        [MODE_DATA] = { READ, WRITE, WRITE, WRITE, COMPRESS, COMPRESS, ZERO, ZERO, UNMAP, DISCARD,
-                        DISCARD, FLUSH, STATUS, TRUNCATE, TRUNCATE, WRITE },
-        [MODE_SNAPSHOTS] = { READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, TRUNCATE, CREATE,
-                             CREATE, REPLACE, GOTO, GOTO, DELETE, DELETE, STATUS },
-        [MODE_VMSTATE] = { READ, WRITE, DISCARD, TRUNCATE, CREATE, CREATE, REPLACE, GOTO, GOTO,
-                           DELETE, SAVE, SAVE, SAVE, LOAD, LOAD, LOAD },
-        [MODE_REPAIR] = { READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, CREATE, GOTO, DELETE,
-                          READ, WRITE, STATUS, TRUNCATE, DELETE, GOTO },
+static const uint8_t kinds_of[][32] = {
+        [MODE_DATA] = { READ, WRITE, WRITE, WRITE, COMPRESS, COMPRESS, ZERO, ZERO,
+                        UNMAP, DISCARD, DISCARD, FLUSH, STATUS, TRUNCATE, TRUNCATE, WRITE,
+                        READ, WRITE, WRITE, WRITE, COMPRESS, COMPRESS, ZERO, ZERO,
+                        UNMAP, DISCARD, DISCARD, FLUSH, STATUS, TRUNCATE, TRUNCATE, WRITE },
+        [MODE_SNAPSHOTS] = { READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, TRUNCATE,
+                             CREATE, CREATE, REPLACE, GOTO, GOTO, DELETE, DELETE, STATUS,
+                             PREPARE, PREPARE, PREPARE, WRITE, HOLD, HELD_READ, HELD_STATUS, DELETE,
+                             PREPARE, WRITE, DISCARD, CREATE, HOLD, HELD_READ, GOTO, DELETE },
+        [MODE_VMSTATE] = { READ, WRITE, DISCARD, TRUNCATE, CREATE, CREATE, REPLACE, GOTO,
+                           GOTO, DELETE, SAVE, SAVE, SAVE, LOAD, LOAD, LOAD,
+                           HOLD, HOLD, SHARE, SHARE, NOTE, NOTE, HELD_LOAD, HELD_LOAD,
+                           PREPARE, PREPARE, PREPARE, SAVE, SHARE, NOTE, DELETE, CREATE },
+        [MODE_REPAIR] = { READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, CREATE,
+                          GOTO, DELETE, READ, WRITE, STATUS, TRUNCATE, DELETE, GOTO,
+                          READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, CREATE,
+                          GOTO, DELETE, READ, WRITE, STATUS, TRUNCATE, DELETE, GOTO },
 };
 
 struct action {
@@ -65,7 +74,21 @@ static struct hvb_image_info info_of(struct trial *t)
 
 static bool is_vmstate(enum action_kind kind)
 {
-        return kind == SAVE || kind == LOAD;
+        return kind == SAVE || kind == LOAD || kind == HELD_LOAD || kind == NOTE || kind == SHARE;
+}
+
+static bool uses_held(enum action_kind kind)
+{
+        return kind >= HELD_READ && kind <= SHARE;
+}
+
+/* What moves counts would wait for the end of what is prepared; and nobody can use what is not
+ * held. */
+static enum action_kind kind_now(const struct trial *t, enum action_kind kind)
+{
+        if (t->standing.is_prepared && kind >= TRUNCATE && kind <= DELETE)
+                return PREPARE;
+        return uses_held(kind) && !t->standing.held ? HOLD : kind;
 }
 
 /* The first clusters, or anywhere. */
@@ -74,7 +97,7 @@ static void place(struct action *a, const uint8_t *bytes, const struct hvb_image
         uint64_t size = is_vmstate(a->kind) ? info->cluster_bytes * 1024 : info->virtual_bytes;
 
         if (bytes[1] < 128)
-                a->offset = bytes[1] * info->cluster_bytes;
+                a->offset = bytes[1] % (is_vmstate(a->kind) ? 16 : 128) * info->cluster_bytes;
         else
                 a->offset = round_down(size / 128 * (bytes[1] - 128), 512);
         a->length = (1 + (uint64_t)bytes[2]) * 512;
@@ -82,9 +105,9 @@ static void place(struct action *a, const uint8_t *bytes, const struct hvb_image
                 a->offset += bytes[2];
                 a->length -= bytes[1];
         }
-        if (a->kind == COMPRESS) {
+        if (a->kind == COMPRESS || (a->kind == SHARE && !(a->flags & UNALIGNED))) {
                 a->offset = round_down(a->offset, info->cluster_bytes);
-                a->length = info->cluster_bytes;
+                a->length = info->cluster_bytes * (a->kind == SHARE ? 1 + bytes[2] % 8 : 1);
         }
         a->length = u64_min(a->length, size - u64_min(a->offset, size));
         if (a->kind == TRUNCATE)
@@ -195,13 +218,50 @@ static void start_control(struct action *a)
         }
 }
 
+/* The handle is not closed while they are in flight. */
+static void start_held(struct action *a)
+{
+        struct subject *s = &a->t->subject;
+        struct hvb_snapshot *held = a->t->standing.held;
+        struct hvb_request *r = a->call.request;
+
+        a->t->standing.held_users++;
+        switch (a->kind) {
+        case HELD_STATUS:
+                a->status.struct_bytes = sizeof(a->status);
+                s->driver->snapshot_block_status(s->queue, r, held, a->offset, a->length, 0,
+                                                 &a->status);
+                break;
+        case NOTE:
+                s->driver->snapshot_note(s->queue, r, held, a->offset, &a->iov, 1);
+                break;
+        case SHARE:
+                s->driver->share_vmstate(s->image, r, held, a->offset,
+                                         a->flags & BY_ID ? 0 : a->offset, a->length);
+                break;
+        default:
+                s->driver->snapshot_preadv(s->queue, r, held, a->offset, &a->iov, 1,
+                                           a->kind == HELD_LOAD ? HVB_REQ_VMSTATE : 0);
+                break;
+        }
+}
+
+/* These wait for their end. */
+static void do_standing(struct action *a)
+{
+        if (a->kind == HOLD)
+                standing_hold(a->t, &a->info);
+        else
+                standing_prepare(a->t, &a->info, a->flags);
+}
+
 static struct action *action_start(struct trial *t, const uint8_t *bytes)
 {
         struct hvb_image_info info = info_of(t);
         struct action *a = g_new0(struct action, 1);
 
         a->t = t;
-        a->kind = kinds_of[t->mode][bytes[0] % 16];
+        a->kind = kind_now(t, kinds_of[t->mode][bytes[0] % 32]);
         a->flags = bytes[3];
         a->err.struct_bytes = sizeof(a->err);
         place(a, bytes, &info);
@@ -209,9 +269,15 @@ static struct action *action_start(struct trial *t, const uint8_t *bytes)
         a->iov = (struct iovec){ g_malloc(a->length + 1), a->length };
         memset(a->iov.iov_base, bytes[2] | 1, a->length);
         choose_snapshot(a);
+        if (a->kind >= HOLD) {
+                do_standing(a);
+                return a;
+        }
         subject_call_begin(&t->subject, &a->call);
         if (a->kind < TRUNCATE)
                 start_data(a);
+        else if (uses_held(a->kind))
+                start_held(a);
         else
                 start_control(a);
         return a;
@@ -223,8 +289,17 @@ static int read_again(struct action *a, uint8_t *bytes)
 {
         struct subject *s = &a->t->subject;
 
-        return a->kind == READ ? subject_read(s, a->offset, bytes, a->length)
-                               : subject_load_vmstate(s, a->offset, bytes, a->length);
+        struct iovec iov = { bytes, a->length };
+        struct subject_call c;
+
+        if (a->kind == READ)
+                return subject_read(s, a->offset, bytes, a->length);
+        if (a->kind == LOAD)
+                return subject_load_vmstate(s, a->offset, bytes, a->length);
+        subject_call_begin(s, &c);
+        s->driver->snapshot_preadv(s->queue, c.request, a->t->standing.held, a->offset, &iov, 1,
+                                   a->kind == HELD_LOAD ? HVB_REQ_VMSTATE : 0);
+        return subject_call_end(s, &c);
 }
 
 /* Alone in flight: nobody changes what it reads. */
@@ -241,17 +316,37 @@ static void judge_read(struct action *a)
                            a->offset, a->length);
 }
 
-static void action_end(struct action *a, bool alone)
+static bool is_read(enum action_kind kind)
 {
-        int ret = subject_call_end(&a->t->subject, &a->call);
+        return kind == READ || kind == LOAD || kind == HELD_READ || kind == HELD_LOAD;
+}
 
+static bool is_status(enum action_kind kind)
+{
+        return kind == STATUS || kind == HELD_STATUS;
+}
+
+static void judge(struct action *a, int ret, bool alone)
+{
         if (ret > 0 || (a->err.code < 0) != (a->err.text[0] != '\0'))
                 trial_fail(a->t, "result %d with error %d '%s'", ret, a->err.code, a->err.text);
-        if (ret == 0 && alone && a->length > 0 && (a->kind == READ || a->kind == LOAD))
+        if (ret == 0 && alone && a->length > 0 && is_read(a->kind))
                 judge_read(a);
-        if (ret == 0 && a->kind == STATUS && a->length > 0 &&
-            (a->status.length_bytes == 0 || a->status.length_bytes > a->length))
+        if (ret == 0 && is_status(a->kind) && a->length > 0 &&
+            ((a->status.length_bytes == 0 && a->kind == STATUS) ||
+             a->status.length_bytes > a->length))
                 trial_fail(a->t, "a status of %" PRIu64 " bytes", a->status.length_bytes);
+}
+
+static void action_end(struct action *a, bool alone)
+{
+        if (a->kind < HOLD) {
+                int ret = subject_call_end(&a->t->subject, &a->call);
+
+                if (uses_held(a->kind))
+                        a->t->standing.held_users--;
+                judge(a, ret, alone);
+        }
         g_free(a->iov.iov_base);
         g_free(a);
 }

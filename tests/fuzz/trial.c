@@ -168,6 +168,7 @@ static void try_writing(struct trial *t)
         t->disk = disk_of(&t->in->image);
         t->subject.discard_unmap = t->in->script[0] & 64;
         if (open_within_bounds(t, HVB_OPEN_RDWR) == 0) {
+                t->standing = (struct standing){ .held = NULL };
                 actions_run(t);
                 subject_close(&t->subject);
         }
@@ -221,6 +222,7 @@ static void try_repair(struct trial *t)
                         judge_repair(t, &said);
         }
         if (open_within_bounds(t, HVB_OPEN_RDWR) == 0) {
+                t->standing = (struct standing){ .held = NULL };
                 actions_run(t);
                 subject_close(s);
         }

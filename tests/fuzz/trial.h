@@ -24,6 +24,16 @@
 
 enum mode { MODE_OPEN, MODE_CHECK, MODE_DATA, MODE_SNAPSHOTS, MODE_VMSTATE, MODE_REPAIR };
 
+/* Ended by the closing of the image. */
+struct standing {
+        struct hvb_snapshot *held;      /* NULL: none is */
+        unsigned held_users;            /* actions in flight that use it */
+        bool is_prepared;               /* what moves counts waits */
+        bool is_switched;
+        bool goes;                      /* it is a goto */
+        struct hvb_snapshot_info info;  /* of what is prepared */
+};
+
 struct trial {
         enum mode mode;
         const struct input *in;
@@ -32,6 +42,7 @@ struct trial {
         uint64_t file_bytes;            /* the input's */
         uint64_t data_bytes;            /* of which in memory pages */
         uint64_t growth_bytes;          /* what the actions may add to that */
+        struct standing standing;
 };
 
 void trial_run(const struct input *in, enum mode mode);
@@ -46,6 +57,13 @@ void actions_run(struct trial *t);
 
 /* Looks at everything that can be looked at; for read-only images too. */
 void actions_look(struct trial *t);
+
+/* ---- standing.c; these wait ---- */
+
+/* Holds that snapshot, or lets go of the one that is held, unless it is in use. */
+void standing_hold(struct trial *t, const struct hvb_snapshot_info *info);
+/* Prepares it, or going to it; or goes on with what is prepared. */
+void standing_prepare(struct trial *t, const struct hvb_snapshot_info *info, uint8_t flags);
 
 /* ---- what the driver says of an image, by itself ---- */
 
