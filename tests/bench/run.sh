@@ -26,8 +26,10 @@ says how many times better we are than the peer.
   live         what a guest that writes (4 KiB, 32 in flight) feels of a snapshot being
                prepared, published, gone back to, deleted; 64 GiB, 1 TiB and 16 TiB, all
                mapped: how long the operation takes, the longest that a write took, writes
-               a second.  Peer: the same writes without the operation.  live/64G/stopped:
-               peer is the time that qemu-img snapshot needs, in which a guest would stand
+               a second.  Peer: the same writes without the operation.  countdown: going
+               back, peer: writes that copy as much while nothing is counted.
+               live/64G/stopped: peer is the time that qemu-img snapshot needs, in
+               which a guest would stand
   savevm       1 GiB of RAM in use, all of it random, of 1.25 GiB: savevm and loadvm,
                the guest stopped throughout.  Ours: hv-glue/snapshot with a machine that
                has RAM, devices and a disk but no vcpus.  Peer: qemu-system-x86_64 -S, the
@@ -509,12 +511,11 @@ pause_samples() # MIB PAGES
         done
 }
 
-# QEMU's guest stands still from the beginning to the end.  RAM, its file and its image take
-# three times its size.
+# QEMU's guest stands still from the beginning to the end.  RAM and the image take twice its size.
 pause_peer() # MIB
 {
         available=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
-        if ! command -v qemu-system-x86_64 >/dev/null || [ $available -lt $((4 * $1)) ]; then
+        if ! command -v qemu-system-x86_64 >/dev/null || [ $available -lt $((5 * $1 / 2)) ]; then
                 return
         fi
         head -c $(($1 << 20)) /dev/urandom >"$work/ram"

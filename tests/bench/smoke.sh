@@ -43,7 +43,7 @@ for form in '' /inside; do
 done
 
 live_figures=
-for operation in prepare publish goto delete; do
+for operation in prepare publish goto countdown delete; do
         for figure in '' /stall /writes; do
                 live_figures="$live_figures live/1G/$operation$figure"
         done
