@@ -1,14 +1,16 @@
 /*
  * commit.c - the one task that writes metadata back; commit.h has the order.
  *
- * Each stage copies its dirty pieces into chunks of memory, sorted by host offset, and writes
- * neighbours as one I/O.  All stages are collected in the same step, at the
- * beginning: what changes while they are written belongs to the next commit.
+ * All stages (commit-stage.h) are collected in the same step, at the beginning: what changes
+ * while they are written belongs to the next commit.
  *
  *   requested   number of the last commit that somebody waits for
  *   begun       number of the last commit that was collected
  *   completed   number of the last commit that ended
  *   drained     ... and gave back what was to be freed
+ *
+ * Counting down what was freed may have to read counts from all over the file.  It stops for
+ * whoever wants the next commit, and goes on after that.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,45 +18,20 @@
 #include <stdlib.h>
 
 #include "disk/planted.h"
+#include "meta/commit-stage.h"
 #include "meta/commit.h"
 #include "meta/punch.h"
 #include "meta/refs.h"
 
 enum {
-        WRITE_WINDOW = 32,
-        CHUNK_BYTES = 64 << 10,         /* of copies; and the longest write */
         KICK_BYTES = 2 << 20,
         NEEDED_BYTES = 4 << 20,
-        KEEP_CHUNKS = 64,
         WALK_KICK_BYTES = 1 << 20,
         WALK_MAX_BYTES = 4 << 20,
         KICK_FREES = 65536,
+        MAX_FREES = 4 * KICK_FREES,     /* then writers wait until they are counted down */
         TURN_FREES = 256,
-};
-
-/* A dirty piece of a table. */
-struct piece {
-        uint64_t host_offset;
-        struct slice *slice;            /* NULL: a sector of a table in memory */
-        struct slice_cache *cache;
-        const uint64_t *entries;
-        uint64_t entry_count;
-        uint64_t *dirty_word;           /* for putting the mark back */
-        uint64_t dirty_mask;
-};
-
-/* The pieces of one stage and their bytes, in the order of the file. */
-struct stage {
-        struct co co;
-        GArray *pieces;                 /* of struct piece */
-        struct io_file *file;
-        uint64_t piece_bytes;
-        GPtrArray *chunks;              /* of CHUNK_BYTES; some are kept for the next commit */
-        struct io io[WRITE_WINDOW];
-        uint64_t next;                  /* piece to be written next */
-        unsigned begun;
-        unsigned ended;
-        int first_error;
+        LEAST_FREES = 8,                /* counted down between two commits */
 };
 
 struct commit {
@@ -77,167 +54,23 @@ struct commit {
         bool maps;
         bool with_refs;                 /* refs and table are part of this one */
         struct io fsync;
-        GArray *frees;                  /* of struct pending_free */
-        unsigned free_index;
+        GArray *frees;                  /* of struct pending_free: of the running commit */
+        GArray *safe;                   /* ... whose references are durably gone */
+        unsigned freed;                 /* so many of them are counted down */
+        bool freeing;
         bool yielded;
         bool draining;                  /* the I/O of `generation` must end before frees */
         unsigned generation;
         struct clusters_free free;
         struct punch punch;
         struct waiter waiter;
+        struct { struct co co; } grace;
         struct { struct co co; } apply;
         struct { struct co co; } write;
         struct { struct co co; } write_map;
 };
 
 /* ---- collecting ---- */
-
-static void stage_reset(struct stage *st)
-{
-        if (st->chunks->len > KEEP_CHUNKS)
-                g_ptr_array_set_size(st->chunks, KEEP_CHUNKS);
-        g_array_set_size(st->pieces, 0);
-}
-
-/* Fresh memory costs much more than the copy into it, a page fault each 4 KiB: it is touched here,
- * a chunk at a time, while pieces become dirty, so that a commit does not pay for all. */
-static int stage_add_chunk(struct stage *st)
-{
-        uint8_t *chunk = io_buffer_try_new(CHUNK_BYTES);
-
-        if (!chunk)
-                return -ENOMEM;
-        memset(chunk, 0, CHUNK_BYTES);
-        g_ptr_array_add(st->chunks, chunk);
-        return 0;
-}
-
-static bool stage_has_room(const struct stage *st, uint64_t byte_count)
-{
-        return st->chunks->len * (uint64_t)CHUNK_BYTES >= byte_count;
-}
-
-/* Best effort: the commit has the last word. */
-static void stage_expect(struct stage *st, uint64_t byte_count)
-{
-        if (!stage_has_room(st, byte_count) && st->chunks->len < KEEP_CHUNKS)
-                stage_add_chunk(st);
-}
-
-static uint8_t *piece_copy(const struct stage *st, uint64_t number)
-{
-        uint64_t each = CHUNK_BYTES / st->piece_bytes;
-
-        return (uint8_t *)g_ptr_array_index(st->chunks, number / each) +
-               number % each * st->piece_bytes;
-}
-
-static gint by_offset(gconstpointer a, gconstpointer b)
-{
-        uint64_t x = ((const struct piece *)a)->host_offset;
-        uint64_t y = ((const struct piece *)b)->host_offset;
-
-        return x < y ? -1 : x > y;
-}
-
-static void collect_slices(struct stage *st, struct slice_cache *c)
-{
-        GList *l;
-
-        for (l = c->dirty.head; l; l = l->next) {
-                struct slice *slice = l->data;
-                struct piece p = { .host_offset = slice->host_offset, .slice = slice, .cache = c };
-
-                g_array_append_val(st->pieces, p);
-        }
-}
-
-/* unit_sectors: 512-byte sectors written together (O_DIRECT's block). */
-static void collect_table(struct stage *st, const uint64_t *entries, uint64_t entry_count,
-                          uint64_t offset, uint64_t *dirty, unsigned unit_sectors)
-{
-        uint64_t unit_entries = unit_sectors * 64;
-        uint64_t unit_mask = (unit_sectors == 64 ? 0 : UINT64_C(1) << unit_sectors) - 1;
-        uint64_t units = div_up(entry_count, unit_entries);
-        uint64_t i;
-
-        for (i = 0; i < units; i++) {
-                uint64_t first_sector = i * unit_sectors;
-                uint64_t *word = &dirty[first_sector / 64];
-                uint64_t mask = (*word >> (first_sector % 64)) & unit_mask;
-                struct piece p = {
-                        .host_offset = offset + first_sector * 512,
-                        .entries = entries + i * unit_entries,
-                        .entry_count = u64_min(unit_entries, entry_count - i * unit_entries),
-                        .dirty_word = word,
-                        .dirty_mask = mask << (first_sector % 64),
-                };
-
-                if (mask)
-                        g_array_append_val(st->pieces, p);
-        }
-}
-
-static void copy_piece(const struct piece *p, uint8_t *to, uint64_t bytes)
-{
-        uint64_t i;
-
-        if (p->slice) {
-                memcpy(to, p->slice->bytes, bytes);
-                return;
-        }
-        for (i = 0; i < p->entry_count; i++)
-                be64_store(to + i * 8, p->entries[i]);
-        memset(to + p->entry_count * 8, 0, bytes - p->entry_count * 8);
-}
-
-/* Takes the copies; -ENOMEM leaves everything dirty. */
-static int stage_copy(struct stage *st, uint64_t piece_bytes)
-{
-        unsigned i;
-
-        st->piece_bytes = piece_bytes;
-        while (!stage_has_room(st, st->pieces->len * piece_bytes))
-                if (stage_add_chunk(st) < 0)
-                        return -ENOMEM;
-        g_array_sort(st->pieces, by_offset);
-        for (i = 0; i < st->pieces->len; i++)
-                copy_piece(&g_array_index(st->pieces, struct piece, i), piece_copy(st, i),
-                           piece_bytes);
-        return 0;
-}
-
-static void stage_take(struct stage *st)
-{
-        unsigned i;
-
-        for (i = 0; i < st->pieces->len; i++) {
-                struct piece *p = &g_array_index(st->pieces, struct piece, i);
-
-                if (p->slice)
-                        slices_take_dirty(p->cache, p->slice);
-                else
-                        *p->dirty_word &= ~p->dirty_mask;
-        }
-}
-
-/* After the writes: lets go of the slices; if they failed, all is dirty again. */
-static void stage_settle(struct stage *st, bool failed)
-{
-        unsigned i;
-
-        for (i = 0; i < st->pieces->len; i++) {
-                struct piece *p = &g_array_index(st->pieces, struct piece, i);
-
-                if (p->slice && failed)
-                        slice_mark_dirty(p->cache, p->slice);
-                if (p->slice)
-                        slice_unpin(p->cache, p->slice);
-                else if (failed)
-                        *p->dirty_word |= p->dirty_mask;
-        }
-        stage_reset(st);
-}
 
 static bool refs_wanted(const struct commit *c)
 {
@@ -254,12 +87,12 @@ static void collect_tables(struct commit *c)
 
         c->with_refs = refs_wanted(c);
         if (c->with_refs) {
-                collect_slices(&c->refs, &img->refs.cache);
+                stage_add_slices(&c->refs, &img->refs.cache);
                 if (img->refs.any_dirty)
-                        collect_table(&c->table, img->refs.table, img->refs.table_entries,
+                        stage_add_table(&c->table, img->refs.table, img->refs.table_entries,
                                       img->header.reftable_offset, img->refs.dirty_sectors, unit);
         }
-        collect_slices(&c->map, &img->l2);
+        stage_add_slices(&c->map, &img->l2);
 }
 
 static int collect(struct commit *c)
@@ -270,7 +103,7 @@ static int collect(struct commit *c)
 
         collect_tables(c);
         if (img->active.any_dirty)
-                collect_table(&c->l1, img->active.entries, img->active.count,
+                stage_add_table(&c->l1, img->active.entries, img->active.count,
                               img->active.offset, img->active.dirty_sectors,
                               img->root_bytes / 512);
         ret = stage_copy(&c->refs, slice_bytes);
@@ -291,7 +124,6 @@ static void take_frees(struct commit *c)
 
         c->frees = img->refs.frees;
         img->refs.frees = empty;
-        c->free_index = 0;
         c->draining = c->frees->len > 0;
         c->generation = img->grace.generation;
         if (c->draining)
@@ -333,45 +165,6 @@ static int begin(struct commit *c)
 }
 
 /* ---- writing ---- */
-
-static void start_write(struct stage *st)
-{
-        uint64_t first = st->next++;
-        const struct piece *p = &g_array_index(st->pieces, struct piece, first);
-        uint64_t length = st->piece_bytes;
-        struct io *io = &st->io[st->begun++ % WRITE_WINDOW];
-
-        while (st->next < st->pieces->len && st->next % (CHUNK_BYTES / st->piece_bytes) != 0 &&
-               p->host_offset + length ==
-               g_array_index(st->pieces, struct piece, st->next).host_offset) {
-                length += st->piece_bytes;
-                st->next++;
-        }
-        io_prepare(io, IO_WRITE, st->file, p->host_offset, piece_copy(st, first), length);
-        io_start(io);
-}
-
-static int stage_write(struct stage *st)
-{
-        CO_BEGIN(st);
-        st->next = 0;
-        st->begun = 0;
-        st->ended = 0;
-        st->first_error = 0;
-        for (;;) {
-                while (st->next < st->pieces->len && st->begun - st->ended < WRITE_WINDOW &&
-                       st->first_error == 0)
-                        start_write(st);
-                if (st->begun == st->ended)
-                        break;
-                CO_AWAIT(st, io_wait(&st->io[st->ended % WRITE_WINDOW]));
-                if (st->co.ret < 0 && st->first_error == 0)
-                        st->first_error = st->co.ret;
-                st->ended++;
-        }
-        st->co.err = st->first_error;
-        CO_END(st);
-}
 
 /* A failed fsync leaves unknown what of all that was written is on disk. */
 static int barrier(struct commit *c)
@@ -430,42 +223,65 @@ out:
 
 /* ---- giving back ---- */
 
-static void put_frees_back(struct commit *c)
-{
-        unsigned i;
+static void request(struct commit *c);
 
-        for (i = 0; i < c->frees->len; i++)
-                g_array_append_val(c->img->refs.frees,
-                                   g_array_index(c->frees, struct pending_free, i));
-        g_array_set_size(c->frees, 0);
+static void move_frees(GArray *to, GArray *from)
+{
+        if (from->len > 0)
+                g_array_append_vals(to, from->data, from->len);
+        g_array_set_size(from, 0);
 }
 
 static const struct pending_free *current_free(const struct commit *c)
 {
-        return &g_array_index(c->frees, struct pending_free, c->free_index);
+        return &g_array_index(c->safe, struct pending_free, c->freed);
+}
+
+static int wait_grace(struct commit *c)
+{
+        CO_BEGIN(&c->grace);
+        while (c->draining && c->img->grace.in_flight[c->generation] > 0)
+                CO_AWAIT(&c->grace, waitq_wait(&c->img->grace.drained, &c->waiter));
+        c->draining = false;
+        CO_END(&c->grace);
+}
+
+/* The next commit comes before the rest, unless there is too much of that; and what counting down
+ * itself makes dirty must not make it a long one. */
+static bool stops_freeing(struct commit *c)
+{
+        const struct slice_cache *refs = &c->img->refs.cache;
+        bool is_full = refs->dirty.length * refs->slice_bytes >= KICK_BYTES;
+
+        if (is_full)
+                request(c);
+        return c->freed >= LEAST_FREES && c->begun < c->requested &&
+               (is_full || c->safe->len - c->freed <= MAX_FREES);
 }
 
 static int apply_frees(struct commit *c)
 {
+        unsigned cluster_bits = image_geometry(c->img)->cluster_bits;
+
         CO_BEGIN(&c->apply);
-        while (c->draining && c->img->grace.in_flight[c->generation] > 0)
-                CO_AWAIT(&c->apply, waitq_wait(&c->img->grace.drained, &c->waiter));
-        c->draining = false;
-        for (c->free_index = 0; c->free_index < c->frees->len; c->free_index++) {
+        CO_AWAIT(&c->apply, wait_grace(c));
+        move_frees(c->safe, c->frees);
+        c->freeing = true;
+        for (c->freed = 0; c->freed < c->safe->len && !stops_freeing(c); c->freed++) {
                 if (c->img->discard_to_file)
                         CO_AWAIT(&c->apply, punch_clusters(&c->punch, c->img, current_free(c)));
                 CO_AWAIT(&c->apply, clusters_free(&c->free, c->img,
-                                                  current_free(c)->cluster_index <<
-                                                  image_geometry(c->img)->cluster_bits,
-                                                  current_free(c)->cluster_count <<
-                                                  image_geometry(c->img)->cluster_bits,
+                                                  current_free(c)->cluster_index << cluster_bits,
+                                                  current_free(c)->cluster_count << cluster_bits,
                                                   current_free(c)->weight));
                 if (c->apply.co.ret < 0)
                         co_leak(c->apply.co.ret);
-                if (c->free_index % TURN_FREES == TURN_FREES - 1)
+                if (c->freed % TURN_FREES == TURN_FREES - 1)
                         CO_AWAIT(&c->apply, task_yield(&c->yielded));
         }
-        g_array_set_size(c->frees, 0);
+        c->freeing = false;
+        if (c->freed > 0)
+                g_array_remove_range(c->safe, 0, c->freed);
         CO_END(&c->apply);
 }
 
@@ -483,7 +299,7 @@ static void finish(struct commit *c, int error)
                 c->img->active.any_dirty = true;
                 c->img->refs.any_dirty = true;
                 c->img->data_written = true;
-                put_frees_back(c);
+                move_frees(c->img->refs.frees, c->frees);
                 c->failed = c->begun;
                 c->error = error;
         }
@@ -504,8 +320,10 @@ static int write_back(struct commit *c)
                         CO_AWAIT(c, write_stages(c));
                 finish(c, c->co.ret);
                 CO_AWAIT(c, apply_frees(c));
-                c->drained = c->begun;
-                waitq_wake_all(&c->ended);
+                if (c->safe->len == 0) {
+                        c->drained = c->begun;
+                        waitq_wake_all(&c->ended);
+                }
         }
         CO_END(c);
 }
@@ -540,19 +358,6 @@ static void request(struct commit *c)
 
 /* ---- the outside ---- */
 
-static void stage_init(struct stage *st, struct image *img)
-{
-        st->pieces = g_array_new(FALSE, FALSE, sizeof(struct piece));
-        st->chunks = g_ptr_array_new_with_free_func(free);
-        st->file = &img->file;
-}
-
-static void stage_clear(struct stage *st)
-{
-        g_ptr_array_free(st->chunks, TRUE);
-        g_array_free(st->pieces, TRUE);
-}
-
 struct commit *commit_new(struct image *img)
 {
         struct commit *c = g_try_new0(struct commit, 1);
@@ -561,6 +366,7 @@ struct commit *commit_new(struct image *img)
                 return NULL;
         c->img = img;
         c->frees = g_array_new(FALSE, FALSE, sizeof(struct pending_free));
+        c->safe = g_array_new(FALSE, FALSE, sizeof(struct pending_free));
         stage_init(&c->refs, img);
         stage_init(&c->table, img);
         stage_init(&c->map, img);
@@ -577,6 +383,7 @@ void commit_free(struct commit *c)
         stage_clear(&c->table);
         stage_clear(&c->map);
         stage_clear(&c->l1);
+        g_array_free(c->safe, TRUE);
         g_array_free(c->frees, TRUE);
         g_free(c);
 }
@@ -661,7 +468,8 @@ void commit_kick(struct image *img)
         struct commit *c = img->commit;
 
         expect_dirty(img);
-        if (!c->running && (dirty_bytes(img) >= KICK_BYTES || img->refs.frees->len > KICK_FREES))
+        if ((!c->running || c->freeing) &&
+            (dirty_bytes(img) >= KICK_BYTES || img->refs.frees->len > KICK_FREES))
                 request(c);
 }
 
@@ -677,12 +485,13 @@ bool commit_kick_walk(struct image *img)
         if (bytes < WALK_KICK_BYTES && !is_full)
                 return false;
         img->commit->force_refs = true;
-        if (!img->commit->running)
+        if (!img->commit->running || img->commit->freeing)
                 request(img->commit);
         return bytes >= WALK_MAX_BYTES || is_full;
 }
 
 bool commit_needed(const struct image *img)
 {
-        return dirty_bytes(img) >= NEEDED_BYTES || img->refs.frees->len > 4 * KICK_FREES;
+        return dirty_bytes(img) >= NEEDED_BYTES ||
+               img->refs.frees->len + img->commit->safe->len > MAX_FREES;
 }
