@@ -67,37 +67,42 @@ fail()
         echo "0 1 0" >"$RESULTS/$1.counts"
 }
 
-# programs DIRECTORY TAG: those that have the tag, and the plugin, as ninja's targets; without
-# TAG nothing, which means all.
+# programs DIRECTORY TESTS: those that these tests of its tests.list run, and the plugin, as ninja's
+# targets.  TESTS is awk's; without it nothing, which means all.
 programs()
 {
-        [ -z "$2" ] || awk -F '\t' -v root="$root/$1/" -v tag="$2" '
+        [ -z "$2" ] || awk -F '\t' -v root="$root/$1/" '
                 BEGIN { print "driver/block-qcow2.so" }
-                $4 ~ tag {
+                '"$2"' {
                         for (i = 5; i <= NF; i++)
                                 if (index($i, root) == 1 && !seen[$i]++)
                                         print substr($i, length(root) + 1)
                 }' "$1/tests/tests.list"
 }
 
-# build [--tagged TAG] DIRECTORY OPTIONS...: configures it once, then builds; false when it
+# build [--for TESTS] DIRECTORY OPTIONS...: configures it once, then builds; false when it
 # fails.
 build()
 {
-        tag=
-        [ "$1" != --tagged ] || { tag=$2; shift 2; }
+        tests=
+        [ "$1" != --for ] || { tests=$2; shift 2; }
         directory=$1
         shift
         log=$RESULTS/$directory.log
         {
                 [ -f "$directory/build.ninja" ] || meson setup "$directory" "$@"
         } >"$log" 2>&1 && ninja -C "$directory" build.ninja >>"$log" 2>&1 &&
-                ninja -C "$directory" $(programs "$directory" "$tag") >>"$log" 2>&1 && return
+                ninja -C "$directory" $(programs "$directory" "$tests") >>"$log" 2>&1 && return
         fail "$directory" "$log"
         return 1
 }
 
-# The sanitized build's own tests.list; nothing when it is not asked for or does
+# What is looked at by sanitizers and fuzzers is not optimized much: that takes longer to compile
+# than it saves.
+looked_at=-Doptimization=1
+sanitized='(($1 == "unit" || $1 == "interop") && $4 !~ /plain/) || $4 ~ /sanitized/'
+
+# Of the sanitized build's own tests.list what runs so; nothing when it is not asked for or does
 # not build.
 sanitized_list()
 {
@@ -105,8 +110,9 @@ sanitized_list()
         " " | *" sanitize "* | *" unit-"* | *" interop-"* | *" proof-"* | *" monitor-"*) ;;
         *) return 0 ;;
         esac
-        build build-asan -Db_sanitize=address,undefined $werror >&3 || return 0
-        cat build-asan/tests/tests.list
+        build --for "$sanitized" build-asan -Db_sanitize=address,undefined $looked_at $werror \
+                >&3 || return 0
+        awk -F '\t' "$sanitized" build-asan/tests/tests.list
 }
 
 # The same of the build for the thread sanitizer.  Its shadow memory lies at fixed
@@ -117,7 +123,8 @@ threads_list()
         " " | *" threads "* | *" threaded-"*) ;;
         *) return 0 ;;
         esac
-        build --tagged threads build-tsan -Db_sanitize=thread $werror >&3 || return 0
+        build --for '$4 ~ /threads/' build-tsan -Db_sanitize=thread $looked_at $werror >&3 ||
+                return 0
         fixed=
         ! setarch -R true 2>/dev/null || fixed='setarch\t-R\t'
         awk -v fixed="$fixed" 'BEGIN { FS = OFS = "\t" }
@@ -133,8 +140,8 @@ fuzz_list()
         " " | *" proof "* | *" fuzz-"*) ;;
         *) return 0 ;;
         esac
-        CC=clang build --tagged fuzz build-fuzz -Db_sanitize=address,undefined $werror >&3 ||
-                return 0
+        CC=clang build --for '$4 ~ /fuzz/' build-fuzz -Db_sanitize=address,undefined $looked_at \
+                $werror >&3 || return 0
         awk -F '\t' '$4 ~ /fuzz/' build-fuzz/tests/tests.list
 }
 
@@ -143,9 +150,7 @@ all_tests()
 {
         cat build/tests/tests.list
         sanitized_list | awk 'BEGIN { FS = OFS = "\t" }
-                (($1 == "unit" || $1 == "interop") && $4 !~ /plain/) || $4 ~ /sanitized/ {
-                        $2 = $1 "-" $2; $1 = "sanitize"; $3 *= 3; print
-                }'
+                { $2 = $1 "-" $2; $1 = "sanitize"; $3 *= 3; print }'
         threads_list
         fuzz_list
         awk 'BEGIN { FS = OFS = "\t" }
