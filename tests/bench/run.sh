@@ -511,11 +511,12 @@ pause_samples() # MIB PAGES
         done
 }
 
-# QEMU's guest stands still from the beginning to the end.  RAM and the image take twice its size.
+# QEMU's guest stands still from the beginning to the end.  RAM, its file and its image take
+# three times its size.
 pause_peer() # MIB
 {
         available=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
-        if ! command -v qemu-system-x86_64 >/dev/null || [ $available -lt $((5 * $1 / 2)) ]; then
+        if ! command -v qemu-system-x86_64 >/dev/null || [ $available -lt $((4 * $1)) ]; then
                 return
         fi
         head -c $(($1 << 20)) /dev/urandom >"$work/ram"
