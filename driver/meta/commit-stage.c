@@ -85,7 +85,7 @@ void stage_add_slices(struct stage *st, struct slice_cache *c)
 }
 
 void stage_add_table(struct stage *st, const uint64_t *entries, uint64_t entry_count,
-                          uint64_t offset, uint64_t *dirty, unsigned unit_sectors)
+                     uint64_t offset, uint64_t *dirty, unsigned unit_sectors)
 {
         uint64_t unit_entries = unit_sectors * 64;
         uint64_t unit_mask = (unit_sectors == 64 ? 0 : UINT64_C(1) << unit_sectors) - 1;

@@ -10,12 +10,11 @@
  *   drained     ... and gave back what was to be freed
  *
  * Counting down what was freed may have to read counts from all over the file.  It stops for
- * whoever wants the next commit, and goes on after that.
+ * whoever wants the next commit, and goes on after that, the oldest first.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "disk/planted.h"
 #include "meta/commit-stage.h"
@@ -31,7 +30,8 @@ enum {
         KICK_FREES = 65536,
         MAX_FREES = 4 * KICK_FREES,     /* then writers wait until they are counted down */
         TURN_FREES = 256,
-        LEAST_FREES = 8,                /* counted down between two commits */
+        LEAST_FREES = 4096,             /* counted down between two commits, or so many as */
+        LEAST_LOADS = 8,                /* have to wait for their counts */
 };
 
 struct commit {
@@ -56,7 +56,11 @@ struct commit {
         struct io fsync;
         GArray *frees;                  /* of struct pending_free: of the running commit */
         GArray *safe;                   /* ... whose references are durably gone */
-        unsigned freed;                 /* so many of them are counted down */
+        unsigned freed;                 /* so many of them are counted down ... */
+        unsigned loads;                 /* ... and waited for counts, since the last commit */
+        uint64_t made_safe;             /* so many were, ever */
+        uint64_t drain_number;          /* what `drained` becomes when those before the first ... */
+        uint64_t drain_end;             /* ... so many are counted down */
         bool freeing;
         bool yielded;
         bool draining;                  /* the I/O of `generation` must end before frees */
@@ -90,7 +94,8 @@ static void collect_tables(struct commit *c)
                 stage_add_slices(&c->refs, &img->refs.cache);
                 if (img->refs.any_dirty)
                         stage_add_table(&c->table, img->refs.table, img->refs.table_entries,
-                                      img->header.reftable_offset, img->refs.dirty_sectors, unit);
+                                        img->header.reftable_offset, img->refs.dirty_sectors,
+                                        unit);
         }
         stage_add_slices(&c->map, &img->l2);
 }
@@ -104,8 +109,8 @@ static int collect(struct commit *c)
         collect_tables(c);
         if (img->active.any_dirty)
                 stage_add_table(&c->l1, img->active.entries, img->active.count,
-                              img->active.offset, img->active.dirty_sectors,
-                              img->root_bytes / 512);
+                                img->active.offset, img->active.dirty_sectors,
+                                img->root_bytes / 512);
         ret = stage_copy(&c->refs, slice_bytes);
         if (ret == 0)
                 ret = stage_copy(&c->table, img->root_bytes);
@@ -247,16 +252,34 @@ static int wait_grace(struct commit *c)
 }
 
 /* The next commit comes before the rest, unless there is too much of that; and what counting down
- * itself makes dirty must not make it a long one. */
+ * itself makes dirty must not make it a long one.  Where commits fail that helps nobody. */
 static bool stops_freeing(struct commit *c)
 {
         const struct slice_cache *refs = &c->img->refs.cache;
-        bool is_full = refs->dirty.length * refs->slice_bytes >= KICK_BYTES;
+        bool is_full = refs->dirty.length * refs->slice_bytes >= KICK_BYTES &&
+                       c->failed < c->begun;
 
         if (is_full)
                 request(c);
-        return c->freed >= LEAST_FREES && c->begun < c->requested &&
-               (is_full || c->safe->len - c->freed <= MAX_FREES);
+        return (c->loads >= LEAST_LOADS || c->freed >= LEAST_FREES) &&
+               c->begun < c->requested && (is_full || c->safe->len - c->freed <= MAX_FREES);
+}
+
+static void make_safe(struct commit *c)
+{
+        c->made_safe += c->frees->len;
+        move_frees(c->safe, c->frees);
+        if (c->drained < c->drain_number)
+                return;
+        c->drain_number = c->begun;
+        c->drain_end = c->made_safe;
+}
+
+static void note_load(struct commit *c)
+{
+        uint64_t count;
+
+        c->loads += refs_get_cached(c->img, current_free(c)->cluster_index, &count) == -EAGAIN;
 }
 
 static int apply_frees(struct commit *c)
@@ -265,9 +288,11 @@ static int apply_frees(struct commit *c)
 
         CO_BEGIN(&c->apply);
         CO_AWAIT(&c->apply, wait_grace(c));
-        move_frees(c->safe, c->frees);
+        make_safe(c);
         c->freeing = true;
+        c->loads = 0;
         for (c->freed = 0; c->freed < c->safe->len && !stops_freeing(c); c->freed++) {
+                note_load(c);
                 if (c->img->discard_to_file)
                         CO_AWAIT(&c->apply, punch_clusters(&c->punch, c->img, current_free(c)));
                 CO_AWAIT(&c->apply, clusters_free(&c->free, c->img,
@@ -283,6 +308,16 @@ static int apply_frees(struct commit *c)
         if (c->freed > 0)
                 g_array_remove_range(c->safe, 0, c->freed);
         CO_END(&c->apply);
+}
+
+/* However much comes behind it: what was made safe is drained some time. */
+static void note_drained(struct commit *c)
+{
+        if (c->made_safe - c->safe->len >= c->drain_end)
+                c->drained = c->drain_number;
+        if (c->safe->len == 0)
+                c->drained = c->drain_number = c->begun;
+        waitq_wake_all(&c->ended);
 }
 
 /* ---- the task ---- */
@@ -320,10 +355,7 @@ static int write_back(struct commit *c)
                         CO_AWAIT(c, write_stages(c));
                 finish(c, c->co.ret);
                 CO_AWAIT(c, apply_frees(c));
-                if (c->safe->len == 0) {
-                        c->drained = c->begun;
-                        waitq_wake_all(&c->ended);
-                }
+                note_drained(c);
         }
         CO_END(c);
 }
@@ -345,6 +377,12 @@ static void stopped(struct task *task, int result)
         (void)result;
         c->running = false;
         waitq_wake_all(&c->ended);
+}
+
+/* A commit is on its way, and not only counting down behind itself. */
+static bool is_written(const struct commit *c)
+{
+        return c->running && !c->freeing;
 }
 
 static void request(struct commit *c)
@@ -468,7 +506,7 @@ void commit_kick(struct image *img)
         struct commit *c = img->commit;
 
         expect_dirty(img);
-        if ((!c->running || c->freeing) &&
+        if (!is_written(c) &&
             (dirty_bytes(img) >= KICK_BYTES || img->refs.frees->len > KICK_FREES))
                 request(c);
 }
@@ -485,7 +523,7 @@ bool commit_kick_walk(struct image *img)
         if (bytes < WALK_KICK_BYTES && !is_full)
                 return false;
         img->commit->force_refs = true;
-        if (!img->commit->running || img->commit->freeing)
+        if (!is_written(img->commit))
                 request(img->commit);
         return bytes >= WALK_MAX_BYTES || is_full;
 }

@@ -10,7 +10,16 @@
 #include "unit/data-bed.h"
 #include "unit/qemu-img.h"
 
-enum { CLUSTER = 512, DISK_BYTES = 16 << 20, FREED = 100, APART = DISK_BYTES / FREED };
+/* Places all over the disk, each in another block of counts; some are freed at first. */
+enum {
+        CLUSTER = 512,
+        FREED = 40,
+        COMMITS = 40,
+        MORE = 10,                      /* freed behind each: more than are counted down then */
+        PLACES = FREED + COMMITS * MORE,
+        APART = 160 << 10,
+        DISK_BYTES = PLACES * APART,
+};
 
 struct scene {
         struct bed bed;
@@ -20,7 +29,7 @@ struct scene {
 
 static uint64_t guest_offset(unsigned i)
 {
-        return (uint64_t)APART * i / CLUSTER * CLUSTER;
+        return (uint64_t)APART * i;
 }
 
 static uint64_t host_cluster_of(struct scene *s, uint64_t offset)
@@ -72,15 +81,23 @@ static void end(struct scene *s)
         image_remove(s->path);
 }
 
-/* When it ends it tells how many are counted down, and the next one begins. */
+/* Commits one after the other: each is asked for as soon as the one before has ended. */
 struct commit_task {
         struct bed_task base;
         struct scene *scene;
-        struct commit_task *next;
-        unsigned counted_down;
+        struct commit_task *last;
+        const uint64_t *more;           /* MORE clusters that are freed then; or NULL */
+        unsigned counted_down;          /* when it ended */
 };
 
-static void commit_start(struct scene *s, struct commit_task *t, struct commit_task *next);
+static void commit_start(struct scene *s, struct commit_task *t, struct commit_task *last,
+                         const uint64_t *more);
+
+static void free_more(struct scene *s, const uint64_t more[MORE])
+{
+        for (unsigned i = 0; i < MORE; i++)
+                clusters_free_later(s->bed.img, more[i] * CLUSTER, CLUSTER, 1);
+}
 
 static int commit_step(struct bed_task *base)
 {
@@ -90,37 +107,86 @@ static int commit_step(struct bed_task *base)
         if (ret == CO_PENDING)
                 return ret;
         t->counted_down = counted_down(t->scene);
-        if (t->next)
-                commit_start(t->scene, t->next, NULL);
+        if (t == t->last)
+                return ret;
+        if (t->more)
+                free_more(t->scene, t->more);
+        commit_start(t->scene, t + 1, t->last, t->more ? t->more + MORE : NULL);
         return ret;
 }
 
-static void commit_start(struct scene *s, struct commit_task *t, struct commit_task *next)
+static void commit_start(struct scene *s, struct commit_task *t, struct commit_task *last,
+                         const uint64_t *more)
 {
         *t = (struct commit_task){
-                .base = { .bed = &s->bed, .step = commit_step }, .scene = s, .next = next,
+                .base = { .bed = &s->bed, .step = commit_step },
+                .scene = s, .last = last, .more = more,
         };
         task_start(&t->base.task, &s->bed.loop, "commit", bed_task_step, bed_task_done);
 }
 
 static void next_one_comes_first(void)
 {
-        struct commit_task first, second;
+        struct commit_task commits[2] = { { .scene = NULL } };
         struct scene s;
 
         if (qemu_img_missing())
                 return;
         begin(&s);
-        second.base.ended = false;
-        commit_start(&s, &first, &second);
-        bed_poll_until(&s.bed, &second.base.ended);
-        g_assert_cmpint(first.base.result, ==, 0);
-        g_assert_cmpint(second.base.result, ==, 0);
-        g_assert_cmpuint(first.counted_down, <, 2);
-        g_assert_cmpuint(second.counted_down, >, 0);
-        g_assert_cmpuint(second.counted_down, <, FREED / 4);
+        commit_start(&s, &commits[0], &commits[1], NULL);
+        bed_poll_until(&s.bed, &commits[1].base.ended);
+        g_assert_cmpint(commits[0].base.result, ==, 0);
+        g_assert_cmpint(commits[1].base.result, ==, 0);
+        g_assert_cmpuint(commits[0].counted_down, <, 2);
+        g_assert_cmpuint(commits[1].counted_down, >, 0);
+        g_assert_cmpuint(commits[1].counted_down, <, FREED / 2);
         end(&s);
 }
+
+/* ---- More is freed all the time ---------------------------------------------------------- */
+
+struct drain_task {
+        struct bed_task base;
+        struct commit_drain drain;
+};
+
+static int drain_step(struct bed_task *base)
+{
+        struct drain_task *t = (struct drain_task *)base;
+
+        return meta_drain(&t->drain, base->bed->img);
+}
+
+/* Host clusters of the guest's that it keeps; what that makes of the image nobody looks at. */
+static void find_more(struct scene *s, uint64_t more[COMMITS * MORE])
+{
+        for (unsigned i = 0; i < COMMITS * MORE; i++)
+                more[i] = host_cluster_of(s, guest_offset(FREED + i));
+}
+
+/* Who waits for what was freed before does not wait for that, too. */
+static void drains_under_load(void)
+{
+        struct commit_task commits[COMMITS] = { { .scene = NULL } };
+        struct drain_task drain = { .base.ended = false };
+        uint64_t more[COMMITS * MORE];
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        begin(&s);
+        find_more(&s, more);
+        drain.base = (struct bed_task){ .bed = &s.bed, .step = drain_step };
+        task_start(&drain.base.task, &s.bed.loop, "drain", bed_task_step, bed_task_done);
+        commit_start(&s, &commits[0], &commits[COMMITS - 1], more);
+        bed_poll_until(&s.bed, &drain.base.ended);
+        g_assert_false(commits[COMMITS - 1].base.ended);
+        bed_poll_until(&s.bed, &commits[COMMITS - 1].base.ended);
+        bed_close(&s.bed);
+        image_remove(s.path);
+}
+
+/* ---- */
 
 /* Nobody asks for another commit: all of them are, by themselves. */
 static void all_are_counted_down(void)
@@ -140,6 +206,7 @@ int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/commit/next-one-comes-first", next_one_comes_first);
+        g_test_add_func("/commit/drains-under-load", drains_under_load);
         g_test_add_func("/commit/all-are-counted-down", all_are_counted_down);
         return g_test_run();
 }
