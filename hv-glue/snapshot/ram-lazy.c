@@ -183,18 +183,17 @@ static void read_record(struct ram_lazy *l)
 static void write_record(struct ram_lazy *l)
 {
         struct ram_guard *g = l->guard;
+        g_autoptr(GArray) wanted = NULL;
         g_autoptr(GArray) units = NULL;
         bool stop;
 
-        if (l->recorded == NULL)
-                return;
         ram_guard_lock(g);
-        stop = l->stop || l->wanted->len == 0;
-        if (!stop)
-                units = touch_record_merge(l->recorded, l->wanted);
+        stop = l->stop;
+        wanted = g_array_copy(l->wanted);
         ram_guard_unlock(g);
-        if (stop)
+        if (stop || wanted->len == 0 || l->recorded == NULL)
                 return;
+        units = touch_record_merge(l->recorded, wanted);
         touch_record_encode(units, l->idle[0]);
         disk_snapshot_note(l->owner, l->pin, l->touch_offset, l->idle[0], TOUCH_RECORD_BYTES);
 }
