@@ -8,26 +8,13 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "snapshot/be.h"
 #include "snapshot/ram-guard.h"
 #include "snapshot/vm-state.h"
 
 #define MAGIC "hvtouch1"
 
 enum { SUM = 8, SUMMED = 12, UNIT_BYTES = 12, COUNT = 16, UNITS = 20 };
-
-static void put32(uint8_t *at, uint32_t value)
-{
-        value = GUINT32_TO_BE(value);
-        memcpy(at, &value, sizeof(value));
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-        uint32_t value;
-
-        memcpy(&value, at, sizeof(value));
-        return GUINT32_FROM_BE(value);
-}
 
 static uint32_t sum_of(const uint8_t *bytes)
 {

@@ -13,6 +13,7 @@
 #include <zlib.h>
 
 #include "host/error.h"
+#include "snapshot/be.h"
 #include "snapshot/page-map.h"
 
 enum { MAGIC_BYTES = 8, SUM_OFFSET = 20, RAM_GRANULE = 1 << 20 };
@@ -22,34 +23,6 @@ enum { MAGIC_BYTES = 8, SUM_OFFSET = 20, RAM_GRANULE = 1 << 20 };
 uint32_t vm_state_sum(const void *bytes, size_t count)
 {
         return (uint32_t) crc32_z(0, bytes, count);
-}
-
-static void put32(uint8_t *at, uint32_t value)
-{
-        value = GUINT32_TO_BE(value);
-        memcpy(at, &value, sizeof(value));
-}
-
-static void put64(uint8_t *at, uint64_t value)
-{
-        value = GUINT64_TO_BE(value);
-        memcpy(at, &value, sizeof(value));
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-        uint32_t value;
-
-        memcpy(&value, at, sizeof(value));
-        return GUINT32_FROM_BE(value);
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-        uint64_t value;
-
-        memcpy(&value, at, sizeof(value));
-        return GUINT64_FROM_BE(value);
 }
 
 /* ---- Header ------------------------------------------------------------------------- */
