@@ -107,7 +107,8 @@ sanitized='(($1 == "unit" || $1 == "interop") && $4 !~ /plain/) || $4 ~ /sanitiz
 sanitized_list()
 {
         case "$only " in
-        " " | *" sanitize "* | *" unit-"* | *" interop-"* | *" proof-"* | *" monitor-"*) ;;
+        " " | *" sanitize "* | *" unit-"* | *" interop-"* | *" proof-"* | *" monitor-"* | \
+        *" snapshot-"* | *" vm-"*) ;;
         *) return 0 ;;
         esac
         build --for "$sanitized" build-asan -Db_sanitize=address,undefined $looked_at $werror \

@@ -30,23 +30,26 @@ enum {
         TRUNCATE_BYTES_MAX = 1 << 30,
 };
 
-static const uint8_t kinds_of[][32] = {
-        [MODE_DATA] = { READ, WRITE, WRITE, WRITE, COMPRESS, COMPRESS, ZERO, ZERO,
-                        UNMAP, DISCARD, DISCARD, FLUSH, STATUS, TRUNCATE, TRUNCATE, WRITE,
-                        READ, WRITE, WRITE, WRITE, COMPRESS, COMPRESS, ZERO, ZERO,
-                        UNMAP, DISCARD, DISCARD, FLUSH, STATUS, TRUNCATE, TRUNCATE, WRITE },
-        [MODE_SNAPSHOTS] = { READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, TRUNCATE,
-                             CREATE, CREATE, REPLACE, GOTO, GOTO, DELETE, DELETE, STATUS,
-                             PREPARE, PREPARE, PREPARE, WRITE, HOLD, HELD_READ, HELD_STATUS, DELETE,
-                             PREPARE, WRITE, DISCARD, CREATE, HOLD, HELD_READ, GOTO, DELETE },
-        [MODE_VMSTATE] = { READ, WRITE, DISCARD, TRUNCATE, CREATE, CREATE, REPLACE, GOTO,
-                           GOTO, DELETE, SAVE, SAVE, SAVE, LOAD, LOAD, LOAD,
-                           HOLD, HOLD, SHARE, SHARE, NOTE, NOTE, HELD_LOAD, HELD_LOAD,
-                           PREPARE, PREPARE, PREPARE, SAVE, SHARE, NOTE, DELETE, CREATE },
-        [MODE_REPAIR] = { READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, CREATE,
-                          GOTO, DELETE, READ, WRITE, STATUS, TRUNCATE, DELETE, GOTO,
-                          READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, CREATE,
-                          GOTO, DELETE, READ, WRITE, STATUS, TRUNCATE, DELETE, GOTO },
+static const struct {
+        unsigned count;
+        uint8_t kinds[32];
+} actions_of[] = {
+        [MODE_DATA] = { 16, {
+                READ, WRITE, WRITE, WRITE, COMPRESS, COMPRESS, ZERO, ZERO,
+                UNMAP, DISCARD, DISCARD, FLUSH, STATUS, TRUNCATE, TRUNCATE, WRITE } },
+        [MODE_SNAPSHOTS] = { 32, {
+                READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, TRUNCATE,
+                CREATE, CREATE, REPLACE, GOTO, GOTO, DELETE, DELETE, STATUS,
+                PREPARE, PREPARE, PREPARE, WRITE, HOLD, HELD_READ, HELD_STATUS, DELETE,
+                PREPARE, WRITE, DISCARD, CREATE, HOLD, HELD_READ, GOTO, DELETE } },
+        [MODE_VMSTATE] = { 32, {
+                READ, WRITE, DISCARD, TRUNCATE, CREATE, CREATE, REPLACE, GOTO,
+                GOTO, DELETE, SAVE, SAVE, SAVE, LOAD, LOAD, LOAD,
+                HOLD, HOLD, SHARE, SHARE, NOTE, NOTE, HELD_LOAD, HELD_LOAD,
+                PREPARE, PREPARE, PREPARE, SAVE, SHARE, NOTE, DELETE, CREATE } },
+        [MODE_REPAIR] = { 16, {
+                READ, WRITE, WRITE, COMPRESS, ZERO, DISCARD, FLUSH, CREATE,
+                GOTO, DELETE, READ, WRITE, STATUS, TRUNCATE, DELETE, GOTO } },
 };
 
 struct action {
@@ -261,7 +264,7 @@ static struct action *action_start(struct trial *t, const uint8_t *bytes)
         struct action *a = g_new0(struct action, 1);
 
         a->t = t;
-        a->kind = kind_now(t, kinds_of[t->mode][bytes[0] % 32]);
+        a->kind = kind_now(t, actions_of[t->mode].kinds[bytes[0] % actions_of[t->mode].count]);
         a->flags = bytes[3];
         a->err.struct_bytes = sizeof(a->err);
         place(a, bytes, &info);

@@ -69,10 +69,7 @@ static void test_life(gconstpointer options)
         if (qemu_img_missing())
                 return;
         begin(&s, options);
-        pin = bed_pin(&s.bed, "a");
-        scene_verify(&s);
         expect_area(&s, 0x60);
-        bed_unpin(&s.bed, pin);
         pin = bed_pin(&s.bed, "a");
         length = io_file_length(&s.bed.img->file);
         g_assert_cmpint(note(&s, pin, NOTE_AT, NOTE_BYTES, 0x61), ==, 0);
