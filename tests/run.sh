@@ -97,9 +97,9 @@ build()
         return 1
 }
 
-# What is looked at by sanitizers and fuzzers is not optimized much: that takes longer to compile
-# than it saves.
-looked_at=-Doptimization=1
+# What is looked at by sanitizers and fuzzers is not optimized much, and has no more debug
+# information than a backtrace shows: that takes longer to compile than it saves.
+looked_at='-Doptimization=1 -Dc_args=-g1'
 sanitized='(($1 == "unit" || $1 == "interop") && $4 !~ /plain/) || $4 ~ /sanitized/'
 
 # Of the sanitized build's own tests.list what runs so; nothing when it is not asked for or does

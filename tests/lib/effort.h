@@ -1,5 +1,5 @@
 /*
- * effort.h - how much a random test does in which build.
+ * effort.h - how much a test does in which build: of random rounds, of formats.
  *
  * Sanitizers look at what is done, not at what comes out: a part of it is enough for them.
  *
@@ -10,8 +10,10 @@
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define EFFORT(count) (((count) + 3) / 4)
+enum { EFFORT_EVERY = 3 };             /* one of so many formats */
 #else
 #define EFFORT(count) (count)
+enum { EFFORT_EVERY = 1 };
 #endif
 
 #endif

@@ -7,6 +7,7 @@
 #include <glib.h>
 #include <string.h>
 
+#include "lib/effort.h"
 #include "unit/snapshot-scene.h"
 
 static const char *const formats[] = {
@@ -262,7 +263,7 @@ int main(int argc, char **argv)
         unsigned i;
 
         g_test_init(&argc, &argv, NULL);
-        for (i = 0; i < G_N_ELEMENTS(formats); i++) {
+        for (i = 0; i < G_N_ELEMENTS(formats); i += EFFORT_EVERY) {
                 g_autofree char *life = g_strdup_printf("/snapshots/life/%s", formats[i]);
                 g_autofree char *qemu = g_strdup_printf("/snapshots/qemu/%s", formats[i]);
 
