@@ -11,10 +11,11 @@
 #include <signal.h>
 #include <string.h>
 
+#include "lib/effort.h"
 #include "monitor/chat.h"
 
 static gint64 first_seed = 1;
-static gint count = 1500;
+static gint count = EFFORT(1500);
 static struct machine *machine;
 
 /* ---- Mutations ----------------------------------------------------------------------- */
