@@ -10,7 +10,8 @@
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define EFFORT(count) (((count) + 3) / 4)
-enum { EFFORT_EVERY = 3 };             /* one of so many formats */
+/* Of a list of formats the first, and each third after it: versions 2 and 3 are put there. */
+enum { EFFORT_EVERY = 3 };
 #else
 #define EFFORT(count) (count)
 enum { EFFORT_EVERY = 1 };

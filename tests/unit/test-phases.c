@@ -472,8 +472,8 @@ static void test_close(gconstpointer switches)
 static const char *const formats[] = {
         "cluster_size=512",
         "cluster_size=512,refcount_bits=64",
-        "cluster_size=4k,compat=0.10",
         "cluster_size=8k,refcount_bits=8,lazy_refcounts=on",
+        "cluster_size=4k,compat=0.10",
         "cluster_size=64k",
 };
 

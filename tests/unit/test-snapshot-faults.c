@@ -538,8 +538,8 @@ static void test_cuts(gconstpointer options)
 int main(int argc, char **argv)
 {
         static const char *const formats[] = {
-                "cluster_size=512", "cluster_size=4k", "cluster_size=1k,compat=0.10",
-                "cluster_size=4k,lazy_refcounts=on",
+                "cluster_size=512", "cluster_size=4k", "cluster_size=4k,lazy_refcounts=on",
+                "cluster_size=1k,compat=0.10",
         };
         unsigned i;
 

@@ -15,9 +15,9 @@ static const char *const formats[] = {
         "cluster_size=512,refcount_bits=64",
         "cluster_size=4k,refcount_bits=4",
         "cluster_size=4k,compat=0.10",
-        "cluster_size=8k,refcount_bits=8,lazy_refcounts=on",
-        "cluster_size=64k,refcount_bits=16",
         "cluster_size=64k,refcount_bits=32",
+        "cluster_size=64k,refcount_bits=16",
+        "cluster_size=8k,refcount_bits=8,lazy_refcounts=on",
         "cluster_size=2M",
 };
 
