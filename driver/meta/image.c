@@ -4,10 +4,12 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "disk/error.h"
 #include "disk/planted.h"
 #include "meta/image.h"
 
@@ -114,22 +116,68 @@ int image_check_change(const struct image *img, const struct l1_table *l1, uint6
         return ret;
 }
 
-bool image_is_metadata(const struct image *img, uint64_t host_offset, uint64_t byte_count)
+/* ---- metadata that the header knows ---- */
+
+enum { PLACES = 4 };
+
+struct place {
+        uint64_t first;                 /* host offsets */
+        uint64_t bytes;
+};
+
+static const char *const place_names[PLACES] = {
+        "header", "active L1 table", "refcount table", "snapshot table",
+};
+
+static void find_places(const struct image *img, struct place places[PLACES])
 {
         const struct header *h = &img->header;
-        const struct { uint64_t first, bytes; } places[] = {
-                { 0, h->geometry.cluster_bytes },
-                { img->active.offset, (uint64_t)img->active.count * 8 },
-                { h->reftable_offset, h->reftable_clusters * h->geometry.cluster_bytes },
-                { h->snapshots_offset, img->snapshots_bytes },
-        };
+
+        places[0] = (struct place){ 0, h->geometry.cluster_bytes };
+        places[1] = (struct place){ img->active.offset, (uint64_t)img->active.count * 8 };
+        places[2] = (struct place){ h->reftable_offset,
+                                    h->reftable_clusters * h->geometry.cluster_bytes };
+        places[3] = (struct place){ h->snapshots_offset, img->snapshots_bytes };
+}
+
+static bool meets(const struct place *a, const struct place *b)
+{
+        return a->bytes > 0 && b->bytes > 0 && a->first < b->first + b->bytes &&
+               b->first < a->first + a->bytes;
+}
+
+bool image_is_metadata(const struct image *img, uint64_t host_offset, uint64_t byte_count)
+{
+        const struct place asked = { host_offset, byte_count };
+        struct place places[PLACES];
         unsigned i;
 
-        for (i = 0; i < G_N_ELEMENTS(places); i++)
-                if (host_offset < places[i].first + places[i].bytes &&
-                    places[i].first < host_offset + byte_count)
+        find_places(img, places);
+        for (i = 0; i < PLACES; i++)
+                if (meets(&places[i], &asked))
                         return true;
         return false;
+}
+
+/* In whole clusters, as they are counted and written. */
+int image_judge_metadata(const struct image *img, struct hvb_error *err)
+{
+        uint64_t cluster_bytes = image_geometry(img)->cluster_bytes;
+        struct place places[PLACES];
+        unsigned i;
+        unsigned k;
+
+        find_places(img, places);
+        for (i = 0; i < PLACES; i++)
+                places[i].bytes = round_up(places[i].bytes, cluster_bytes);
+        for (i = 0; i < PLACES; i++)
+                for (k = i + 1; k < PLACES; k++)
+                        if (meets(&places[i], &places[k]))
+                                return error_set(err, -EIO, "%s at 0x%" PRIx64 " and %s at 0x%"
+                                                 PRIx64 " of '%s' overlap: it can only be read",
+                                                 place_names[i], places[i].first, place_names[k],
+                                                 places[k].first, img->name);
+        return 0;
 }
 
 /* ---- L1 tables ---- */

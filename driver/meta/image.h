@@ -196,6 +196,10 @@ int image_check_change(const struct image *img, const struct l1_table *l1, uint6
  * data never goes there, whatever counts and entries say. */
 bool image_is_metadata(const struct image *img, uint64_t host_offset, uint64_t byte_count);
 
+/* -EIO: two of those lie on each other, so that to write the one, or to repair it, would destroy
+ * the other.  Such an image may be read. */
+int image_judge_metadata(const struct image *img, struct hvb_error *err);
+
 static inline const struct geometry *image_geometry(const struct image *img)
 {
         return &img->header.geometry;

@@ -153,6 +153,9 @@ int refs_slice_offset(struct image *img, uint64_t cluster_index, uint64_t *ret_o
         if (entry & (g->cluster_bytes - 1) || entry >= MAX_HOST_OFFSET)
                 return image_corrupt(img, "%s: refcount table entry %" PRIu64 " (0x%" PRIx64
                                      ") is not a cluster offset", img->name, block, entry);
+        if (image_is_metadata(img, entry, g->cluster_bytes))
+                return image_corrupt(img, "%s: refcount table entry %" PRIu64 " (0x%" PRIx64
+                                     ") lies on metadata", img->name, block, entry);
         *ret_offset = entry + in_block / refs_slice_counts(img) * g->slice_bytes;
         return 0;
 }

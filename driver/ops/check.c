@@ -10,8 +10,9 @@
  *      and corrupt bits
  *
  * Nothing is repaired when a part of the image could not be read: what it
- * references would pass for leaked.  Each repair is durable before the next begins, and
- * each leaves an image that is no worse than it was (the files say why); a crash
+ * references would pass for leaked; nor when the header's tables lie on each other: to
+ * correct the one would destroy the other.  Each repair is durable before the next begins,
+ * and each leaves an image that is no worse than it was (the files say why); a crash
  * anywhere needs nothing but the same repair again.  The bits go last.
  *
  * SPDX-License-Identifier: MIT
@@ -72,6 +73,17 @@ out:
         CO_END(&s->list);
 }
 
+/* What may not be written is not repaired. */
+static void judge_metadata(struct check_context *c)
+{
+        struct hvb_error why = { .struct_bytes = sizeof(why) };
+
+        if (c->fix == 0 || image_judge_metadata(c->img, &why) == 0)
+                return;
+        check_report(c, "ERROR %s", why.text);
+        c->result->check_errors++;
+}
+
 static int check_once(struct check_pass *s)
 {
         struct check_context *c = &s->context;
@@ -79,6 +91,7 @@ static int check_once(struct check_pass *s)
         CO_BEGIN(s);
         c->result->total_clusters = div_up(image_size(c->img),
                                            image_geometry(c->img)->cluster_bytes);
+        judge_metadata(c);
         CO_TRY(s, out, check_tree(&s->tree, c));
         CO_TRY(s, out, check_counts(&s->counts, c));
         CO_TRY(s, out, repair_counts(s));

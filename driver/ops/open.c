@@ -207,6 +207,8 @@ static int load_own_tables(struct table_loader *s, struct image *img, uint64_t f
         CO_TRY(s, out, refs_open(&s->refs, img, err));
         note_fresh(file_bytes, img);
         CO_TRY(s, out, snapshots_read(&s->snapshots, img, err));
+        if (img->writable && !(img->open_flags & HVB_OPEN_CHECK))
+                CO_TRY(s, out, image_judge_metadata(img, err));
         if (img->writable)
                 CO_TRY(s, out, become_writer(&s->writer, img, options, err));
 out:

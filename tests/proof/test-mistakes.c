@@ -167,6 +167,15 @@ static int scene_goto(struct scene *scene, const char *name)
         return subject_call_end(&scene->s, &c);
 }
 
+static int scene_delete(struct scene *scene, const char *name)
+{
+        struct subject_call c;
+
+        subject_call_begin(&scene->s, &c);
+        scene->s.driver->snapshot_delete(scene->s.image, c.request, NULL, name, &scene->s.err);
+        return subject_call_end(&scene->s, &c);
+}
+
 static uint8_t byte_at(struct scene *scene, uint64_t offset)
 {
         uint8_t bytes[512];
@@ -183,6 +192,17 @@ static unsigned snapshot_count(struct scene *scene)
 static void scene_end(struct scene *scene)
 {
         g_assert_cmpint(subject_close(&scene->s), ==, 0);
+        simdisk_free(scene->disk);
+}
+
+/* Closes; the file is as it was, though it may have been made stable. */
+static void scene_end_unwritten(struct scene *scene)
+{
+        unsigned i;
+
+        g_assert_cmpint(subject_close(&scene->s), ==, 0);
+        for (i = 0; i < scene->disk->entries->len; i++)
+                g_assert_cmpint(simdisk_entry(scene->disk, i)->op, ==, IO_FSYNC);
         simdisk_free(scene->disk);
 }
 
@@ -260,6 +280,71 @@ static void write_through_the_l1(void)
         g_assert_cmpint(scene_create(&scene, "two"), ==, -EIO);
         g_assert_cmpuint(snapshot_count(&scene), ==, 1);
         scene_end(&scene);
+}
+
+/* Whatever is written, it is not the L1. */
+static void assert_l1_unwritten(const struct simdisk *disk)
+{
+        unsigned i;
+
+        for (i = 0; i < disk->entries->len; i++) {
+                const struct sim_entry *e = simdisk_entry(disk, i);
+
+                g_assert_false(e->op != IO_FSYNC && e->offset < FORGE_L1 + FORGE_CLUSTER &&
+                               FORGE_L1 < e->offset + e->length);
+        }
+}
+
+/* The L1 is the block that counts everything, and what follows its only entry are counts that a
+ * delete would lower. */
+static void count_in_the_l1(void)
+{
+        const struct change changes[] = {
+                { FORGE_REFTABLE, 8, FORGE_L1 }, { FORGE_L1 + 8, 8, UINT64_C(0x0002000200010001) },
+        };
+        struct scene scene;
+
+        scene_open(&scene, changes, G_N_ELEMENTS(changes), HVB_OPEN_RDWR);
+        g_assert_cmpint(byte_at(&scene, 0), ==, FORGE_DATA);
+        scene_delete(&scene, "one");
+        g_assert_cmpint(scene_write(&scene, 5 * FORGE_CLUSTER, 7, FORGE_CLUSTER), ==, -EIO);
+        g_assert_cmpint(byte_at(&scene, 0), ==, FORGE_DATA);
+        g_assert_cmpint(subject_close(&scene.s), ==, 0);
+        assert_l1_unwritten(scene.disk);
+        simdisk_free(scene.disk);
+}
+
+/* Whoever writes the one of these tables destroys the other: nobody writes, a repair neither. */
+static void tables_on_each_other(void)
+{
+        static const struct change changes[] = {
+                { 40, 8, FORGE_SNAPSHOTS },     /* the L1 is the list of snapshots */
+                { 40, 8, FORGE_REFTABLE },
+                { 64, 8, FORGE_L1 },            /* the list is the L1: a name of no length */
+                { 56, 4, 3 },                   /* the refcount table reaches into the L1 */
+        };
+        struct hvb_check_result found = { .struct_bytes = sizeof(found) };
+        unsigned i;
+
+        for (i = 0; i < G_N_ELEMENTS(changes); i++) {
+                struct scene scene;
+                struct subject_call c;
+
+                scene_open(&scene, &changes[i], 1, 0);
+                g_assert_cmpint(subject_close(&scene.s), ==, 0);
+                g_assert_cmpint(subject_open(&scene.s, scene.disk, HVB_OPEN_RDWR), ==, -EIO);
+                g_assert_nonnull(strstr(scene.s.err.text, "overlap"));
+                g_assert_cmpint(subject_open(&scene.s, scene.disk,
+                                             HVB_OPEN_RDWR | HVB_OPEN_CHECK), ==, 0);
+                subject_call_begin(&scene.s, &c);
+                scene.s.driver->check(scene.s.image, c.request,
+                                      HVB_CHECK_FIX_LEAKS | HVB_CHECK_FIX_ERRORS, &found,
+                                      &scene.s.err);
+                g_assert_cmpint(subject_call_end(&scene.s, &c), ==, 0);
+                g_assert_cmpuint(found.check_errors, >, 0);
+                g_assert_cmpuint(found.corruptions_fixed + found.leaks_fixed, ==, 0);
+                scene_end_unwritten(&scene);
+        }
 }
 
 /* CVE-2014-0147.  Every cluster that the only block counts is taken: the next block must count
@@ -520,6 +605,8 @@ static const struct {
         { "written in place: the header, as the table of an L1 entry that has none",
           write_through_a_private_nothing },
         { "written in place: the L1, as an L2 table of its own", write_through_the_l1 },
+        { "written in place: the L1, as a refcount block", count_in_the_l1 },
+        { "written in place: a table that lies on another one", tables_on_each_other },
         { "grown by each flush: the file", flushes_do_not_grow_the_file },
         { "cut at 4 GiB: a VM state", vmstate_above_4_gib },
         { "kept too long: the L1, going to a smaller one", goto_a_smaller_l1 },
