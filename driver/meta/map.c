@@ -339,6 +339,15 @@ struct cluster_run map_entry_clusters(const struct image *img, uint64_t entry)
         return run;
 }
 
+int map_check_slice(struct image *img, const struct slice *slice)
+{
+        if (!slice->dropped)
+                return 0;
+        return image_corrupt(img, "%s: the L2 table at 0x%" PRIx64 " was freed, or allocated once "
+                             "more, while it was in use", img->name,
+                             round_down(slice->host_offset, image_geometry(img)->cluster_bytes));
+}
+
 void map_set(struct image *img, struct slice *slice, uint64_t index, uint64_t entry,
              unsigned weight, bool keep_cluster)
 {

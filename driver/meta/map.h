@@ -98,6 +98,10 @@ int map_decode(struct image *img, uint64_t entry, uint64_t guest_offset, struct 
  */
 unsigned map_weight(const struct image *img, const struct l1_table *l1, uint64_t guest_offset);
 
+/* -EIO, corruption reported: the table is no longer one, because a damaged image counts its cluster
+ * as free.  To be asked after a wait with the slice pinned, before map_set. */
+int map_check_slice(struct image *img, const struct slice *slice);
+
 /* Replaces an entry in memory; the old one's clusters are counted down by weight after the
  * next commit, unless keep_cluster (the new entry uses the same host cluster).
  * The slice must be pinned and of a private table. */

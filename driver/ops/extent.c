@@ -330,6 +330,7 @@ int extent_write(struct extent *s, struct pieces *w, struct image *img, struct l
         CO_TRY(s, give_back, read_edges(s, w, img, l1));
         plan_parts(s, at);
         CO_TRY(s, give_back, store(s, w, img));
+        CO_TRY(s, give_back, map_check_slice(img, s->slice));
         link_clusters(s, img);
         *ret_bytes = s->data_bytes;
         goto unpin;

@@ -154,6 +154,7 @@ static int map_slice(struct preallocate *s, struct image *img, enum hvb_prealloc
                                                           &s->run_count));
                 s->is_fresh = clusters_take_fresh(img, s->host_offset, run_bytes(s, img));
                 CO_TRY(&s->map, give_back, make_ready(s, img, mode));
+                CO_TRY(&s->map, give_back, map_check_slice(img, s->slice));
                 set_entries(s, img, mode);
         }
         goto unpin;

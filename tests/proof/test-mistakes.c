@@ -347,6 +347,32 @@ static void tables_on_each_other(void)
         }
 }
 
+/* The table that maps the disk's first clusters is free by its count: whoever needs a table next
+ * gets it, while a writer to those clusters has it in its hands. */
+static void table_allocated_while_in_use(void)
+{
+        const struct change changes[] = {
+                { 24, 8, 1024 * FORGE_CLUSTER }, { 36, 4, 2 },
+                { FORGE_L1, 8, UINT64_C(1) << 63 | FORGE_L2 },
+                { FORGE_REFBLOCK + FORGE_L2 / FORGE_CLUSTER * 2, 2, 0 },
+        };
+        g_autofree uint8_t *bytes = g_malloc0(FORGE_CLUSTER);
+        struct iovec iov = { bytes, FORGE_CLUSTER };
+        struct subject_call other_table;
+        struct subject_call c;
+        struct scene scene;
+
+        scene_open(&scene, changes, G_N_ELEMENTS(changes), HVB_OPEN_RDWR);
+        subject_call_begin(&scene.s, &other_table);
+        subject_call_begin(&scene.s, &c);
+        scene.s.driver->pwritev(scene.s.queue, other_table.request, 600 * FORGE_CLUSTER, &iov, 1,
+                                0);
+        scene.s.driver->pwritev(scene.s.queue, c.request, 5 * FORGE_CLUSTER, &iov, 1, 0);
+        g_assert_cmpint(subject_call_end(&scene.s, &other_table), ==, 0);
+        g_assert_cmpint(subject_call_end(&scene.s, &c), ==, -EIO);
+        scene_end(&scene);
+}
+
 /* CVE-2014-0147.  Every cluster that the only block counts is taken: the next block must count
  * itself. */
 static void refcount_block_counts_itself(void)
@@ -607,6 +633,7 @@ static const struct {
         { "written in place: the L1, as an L2 table of its own", write_through_the_l1 },
         { "written in place: the L1, as a refcount block", count_in_the_l1 },
         { "written in place: a table that lies on another one", tables_on_each_other },
+        { "written in place: a table whose cluster was free", table_allocated_while_in_use },
         { "grown by each flush: the file", flushes_do_not_grow_the_file },
         { "cut at 4 GiB: a VM state", vmstate_above_4_gib },
         { "kept too long: the L1, going to a smaller one", goto_a_smaller_l1 },
