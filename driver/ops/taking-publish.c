@@ -55,20 +55,15 @@ static int link_state(struct taking *s, struct image *img, const struct hvb_snap
                       struct hvb_error *err)
 {
         uint64_t state_slot = geometry_l1_entries(image_geometry(img), image_size(img));
-        struct l1_table whole;
         uint32_t i;
         int ret = taking_check_slots(img, info, err);
 
         if (ret == 0)
-                ret = l1_init(&whole, (uint32_t)taking_l1_slots(img, info), 0);
+                ret = l1_grow(&s->l1, (uint32_t)taking_l1_slots(img, info));
         if (ret < 0)
                 return ret;
-        for (i = 0; i < s->l1.count; i++)
-                whole.entries[i] = s->l1.entries[i];
         for (i = 0; i < img->vmstate.count; i++)
-                whole.entries[state_slot + i] = img->vmstate.entries[i];
-        l1_clear(&s->l1);
-        s->l1 = whole;
+                s->l1.entries[state_slot + i] = img->vmstate.entries[i];
         s->has_state = true;
         img->vmstate_taken = true;
         return 0;

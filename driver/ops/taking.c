@@ -72,6 +72,17 @@ static int count_tree(struct taking *s, struct image *img)
         return tree_prepare(&s->count, img, s->disk_slots);
 }
 
+/* Memory that the switch fills, once used: what is new costs page faults, and then the guest
+ * waits. */
+static int make_l1(struct taking *s, const struct image *img)
+{
+        int ret = l1_init(&s->l1, s->disk_slots, 0);
+
+        if (ret == 0 && s->disk_slots > 0)
+                memcpy(s->l1.entries, img->active.entries, s->disk_slots * sizeof(uint64_t));
+        return ret;
+}
+
 int taking_prepare(struct taking *s, struct image *img, const struct hvb_snapshot_info *info,
                    uint32_t flags, struct hvb_error *err)
 {
@@ -84,6 +95,7 @@ int taking_prepare(struct taking *s, struct image *img, const struct hvb_snapsho
         s->disk_slots = (uint32_t)u64_min(geometry_l1_entries(image_geometry(img),
                                                               image_size(img)),
                                           img->active.count);
+        CO_TRY(&s->prepare, give_up, make_l1(s, img));
         task_expect(s->disk_slots);
         CO_AWAIT(&s->prepare, count_tree(s, img));
         if (s->prepare.co.ret < 0)
@@ -107,8 +119,6 @@ static int take_tree(struct taking *s, struct image *img, struct hvb_error *err)
 
         if (counts_are_too_narrow(img))
                 ret = tell_overflow(img, check_unmapped(s, img), err);
-        if (ret == 0)
-                ret = l1_init(&s->l1, s->disk_slots, 0);
         if (ret < 0)
                 return ret;
         for (i = 0; i < s->disk_slots; i++) {

@@ -39,7 +39,8 @@ struct taking {
         struct snapshot_unlink unlink;
         struct vmstate_trim trim;
         struct snapshots_publish publication;
-        struct l1_table l1;             /* the snapshot's, in memory; from the switch on */
+        struct l1_table l1;             /* the snapshot's, in memory; its entries from
+                                         * the switch on */
         struct l1_table old_l1;         /* of the snapshot that is replaced */
         struct pin *old_pin;            /* held: that snapshot, if somebody reads it */
         struct l1_table state;          /* a VM state that is given up */
