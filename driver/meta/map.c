@@ -197,7 +197,8 @@ static void mask_copied(uint8_t *table, uint64_t entry_count)
                 table[i * 8] &= 0x7f;
 }
 
-/* Memory gets the slice that is wanted: writes at random would fill the cache with the others. */
+/* Memory gets the slice that is wanted, in place of the old table's, which only a snapshot needs
+ * now: writes at random would fill the cache with the others. */
 static void link_table(struct map_prepare *s, struct image *img, struct l1_table *l1,
                        uint64_t guest_offset)
 {
@@ -207,6 +208,8 @@ static void link_table(struct map_prepare *s, struct image *img, struct l1_table
         uint64_t old_offset = entry_host_offset(l1->entries[index]);
 
         slices_drop(&img->l2, s->new_offset, g->cluster_bytes);
+        if (old_offset)
+                slices_forget(&img->l2, old_offset + at);
         slices_add(&img->l2, s->new_offset + at, s->buffer + at);
         l1_set(l1, index, s->new_offset | ENTRY_COPIED);
         if (old_offset)

@@ -231,7 +231,7 @@ static void retire(struct slice_cache *c, struct slice *slice)
         if (slice->pins > 0)
                 slice->dropped = true;
         else
-                g_queue_push_tail_link(&c->spare, &slice->in_use);
+                g_queue_push_head_link(&c->spare, &slice->in_use);
 }
 
 void slice_unpin(struct slice_cache *c, struct slice *slice)
@@ -239,7 +239,7 @@ void slice_unpin(struct slice_cache *c, struct slice *slice)
         g_assert(slice->pins > 0);
         if (--slice->pins == 0 && slice->dropped) {
                 slice->dropped = false;
-                g_queue_push_tail_link(&c->spare, &slice->in_use);
+                g_queue_push_head_link(&c->spare, &slice->in_use);
         }
 }
 
@@ -378,6 +378,14 @@ int slices_store(struct slice_cache *c, uint64_t host_offset, const uint8_t *byt
         s->loaded = true;
         slice_mark_dirty(c, s);
         return 0;
+}
+
+void slices_forget(struct slice_cache *c, uint64_t host_offset)
+{
+        struct slice *s = find_any(c, host_offset);
+
+        if (s && evictable(s))
+                retire(c, s);
 }
 
 void slices_drop(struct slice_cache *c, uint64_t host_offset, uint64_t byte_count)

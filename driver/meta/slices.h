@@ -44,7 +44,8 @@ struct slice_cache {
         struct slice **buckets;
         uint64_t bucket_count;          /* a power of two */
         GQueue clock;                   /* resident slices, eviction order */
-        GQueue spare;                   /* slices with memory but no content */
+        GQueue spare;                   /* slices with memory but no content; the head's was used
+                                         * last */
         GQueue dirty;                   /* in order of becoming dirty */
         GPtrArray *slabs;               /* memory that slices lie in */
 };
@@ -148,6 +149,10 @@ int slices_overlay(struct slices_read *s, struct slice_cache *c, const struct sl
  * zeros, and s->io.eof_bytes says how much that is. */
 int slices_read(struct slices_read *s, struct slice_cache *c, uint64_t host_offset,
                 uint8_t *bytes, uint64_t byte_count);
+
+/* The slice there, if it is resident and only the file's, is not expected to be needed: its memory
+ * is the next to be used. */
+void slices_forget(struct slice_cache *c, uint64_t host_offset);
 
 /* Forget the slices in a range, dirty ones too: the table is gone.  Pinned ones become
  * orphans: their holders see old bytes until they look again. */
