@@ -145,7 +145,8 @@ int io_write(struct io *io, struct io_file *file, uint64_t offset, const void *b
              uint64_t length);
 int io_fsync(struct io *io, struct io_file *file);
 
-/* Memory for I/O buffers, aligned to 4096; NULL when there is none.  free(3) it. */
+/* Memory for I/O buffers, aligned to 4096; much of it is in huge pages, where the kernel has them.
+ * NULL when there is none.  free(3) it. */
 void *io_buffer_try_new(size_t length);
 
 #endif

@@ -182,7 +182,7 @@ int image_judge_metadata(const struct image *img, struct hvb_error *err)
 
 /* ---- L1 tables ---- */
 
-enum { SECTOR_ENTRIES = ROOT_SECTOR_BYTES / 8 };
+enum { SECTOR_ENTRIES = ROOT_SECTOR_BYTES / 8, L1_PART_BYTES = 64 << 10 };
 
 static uint64_t *bitmap_try_new(uint64_t bits)
 {
@@ -269,23 +269,37 @@ out:
         CO_END(s);
 }
 
+/* Of the table as it will be on disk, [s->at, s->at + s->length), and zeros behind it. */
+static void encode_part(struct l1_io *s, const struct l1_table *l1, uint64_t mask)
+{
+        uint64_t first = s->at / 8;
+        uint64_t count = u64_min(s->length / 8, l1->count - u64_min(first, l1->count));
+        uint64_t i;
+
+        for (i = 0; i < count; i++)
+                be64_store(s->buffer + i * 8, l1->entries[first + i] & mask);
+        memset(s->buffer + count * 8, 0, s->length - count * 8);
+}
+
 int l1_write(struct l1_io *s, struct image *img, const struct l1_table *l1, uint64_t offset,
              uint64_t mask)
 {
-        uint64_t bytes = round_up(u64_max((uint64_t)l1->count * 8, 1),
-                                  image_geometry(img)->cluster_bytes);
-        uint32_t i;
+        uint64_t cluster_bytes = image_geometry(img)->cluster_bytes;
+        uint64_t bytes = round_up(u64_max((uint64_t)l1->count * 8, 1), cluster_bytes);
+        uint64_t part_bytes = u64_min(bytes, u64_max(cluster_bytes, L1_PART_BYTES));
 
         CO_BEGIN(s);
-        s->buffer = io_buffer_try_new(bytes);
+        s->buffer = buffers_get(&img->copies, part_bytes);
         if (!s->buffer)
                 CO_FAIL(s, out, -ENOMEM);
-        memset(s->buffer, 0, bytes);
-        for (i = 0; i < l1->count; i++)
-                be64_store(s->buffer + i * 8, l1->entries[i] & mask);
-        CO_TRY(s, free_buffer, io_write(&s->io, &img->file, offset, s->buffer, bytes));
+        for (s->at = 0; s->at < bytes; s->at += s->length) {
+                s->length = u64_min(part_bytes, bytes - s->at);
+                encode_part(s, l1, mask);
+                CO_TRY(s, free_buffer, io_write(&s->io, &img->file, offset + s->at, s->buffer,
+                                                s->length));
+        }
 free_buffer:
-        free(s->buffer);
+        buffers_put(&img->copies, s->buffer);
         s->buffer = NULL;
 out:
         CO_END(s);

@@ -29,6 +29,7 @@
 #ifndef META_IMAGE_H
 #define META_IMAGE_H
 
+#include "async/buffers.h"
 #include "async/io.h"
 #include "disk/header.h"
 #include "disk/snapshot-table.h"
@@ -130,6 +131,7 @@ struct image {
         bool shows_snapshot;            /* snapshot_load_tmp: active is a snapshot's L1 */
 
         struct slice_cache l2;
+        struct buffers copies;          /* of clusters and tables being copied */
         struct refs refs;
         struct snapshot *snapshots;     /* header.snapshot_count of them, owned */
         uint64_t snapshots_bytes;       /* length of the table on disk */
@@ -230,6 +232,8 @@ struct l1_io {
         struct co co;
         struct io io;
         uint8_t *buffer;
+        uint64_t at;                    /* of the table, being written: so many bytes on ... */
+        uint64_t length;                /* ... so many bytes */
 };
 
 /* Coroutine: reads count entries at offset into *ret_l1 (initialised here; cleared on failure).

@@ -13,7 +13,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 
 #include "disk/planted.h"
 #include "meta/map.h"
@@ -224,11 +223,12 @@ static int table_add(struct map_prepare *s, struct image *img, struct l1_table *
 
         CO_BEGIN(&s->add);
         s->old_offset = entry_host_offset(l1->entries[l1_index(img, guest_offset)]);
-        s->buffer = io_buffer_try_new(g->cluster_bytes);
+        s->buffer = buffers_get(&img->copies, g->cluster_bytes);
         if (!s->buffer)
                 CO_FAIL(&s->add, out, -ENOMEM);
-        memset(s->buffer, 0, g->cluster_bytes);
-        if (s->old_offset) {
+        if (!s->old_offset) {
+                memset(s->buffer, 0, g->cluster_bytes);
+        } else {
                 CO_TRY(&s->add, out, slices_read(&s->read, &img->l2, s->old_offset, s->buffer,
                                                  g->cluster_bytes));
                 if (s->read.io.eof_bytes == g->cluster_bytes)
@@ -249,7 +249,7 @@ give_back:
         CO_UNDO(&s->add, clusters_free(&s->free, img, s->new_offset, g->cluster_bytes,
                                        map_weight(img, l1, guest_offset)));
 out:
-        free(s->buffer);
+        buffers_put(&img->copies, s->buffer);
         s->buffer = NULL;
         CO_END(&s->add);
 }

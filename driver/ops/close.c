@@ -79,6 +79,7 @@ static void forget_tables(struct image *img)
         vmstate_unload(img);
         pins_forget(img);
         slices_clear(&img->l2);
+        buffers_clear(&img->copies);
         refs_clear(&img->refs);
         for (i = 0; img->snapshots && i < img->header.snapshot_count; i++)
                 snapshot_clear(&img->snapshots[i]);

@@ -18,7 +18,6 @@
 #include "ops/extent.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "meta/commit.h"
 
@@ -160,14 +159,14 @@ static bool edges_share(const struct extent *s)
                s->tail.fill == EDGE_CONTENT;
 }
 
-static int edges_memory(struct extent *s, const struct image *img)
+static int edges_memory(struct extent *s, struct image *img)
 {
         uint64_t head_bytes = s->head.fill == EDGE_CONTENT ? s->head.length_bytes : 0;
         uint64_t tail_bytes = s->tail.fill == EDGE_CONTENT ? s->tail.length_bytes : 0;
         uint64_t tail_at = edges_share(s) ? head_bytes + s->data_bytes : head_bytes;
 
         g_assert(!s->buffer && tail_at + tail_bytes <= clusters_bytes(img, 2));
-        s->buffer = io_buffer_try_new(tail_at + tail_bytes);
+        s->buffer = buffers_get(&img->copies, tail_at + tail_bytes);
         if (!s->buffer)
                 return -ENOMEM;
         if (head_bytes > 0)
@@ -341,7 +340,7 @@ give_back:
                 CO_UNDO(s, clusters_free(&s->u.free, img, s->host_offset,
                                          clusters_bytes(img, s->cluster_count), s->weight));
 unpin:
-        free(s->buffer);
+        buffers_put(&img->copies, s->buffer);
         s->buffer = NULL;
         slice_unpin(&img->l2, s->slice);
 unlock:

@@ -148,6 +148,7 @@ static int prepare_caches(uint64_t file_bytes, struct image *img,
         img->refs_cache_limit = default_cache(options->refcount_cache_bytes,
                                               (file_clusters << g->refcount_order) / 4 + (1 << 20),
                                               MAX_DEFAULT_REFS_CACHE);
+        buffers_init(&img->copies, g->cluster_bytes);
         return slices_init(&img->l2, &img->file, g->slice_bytes,
                            u64_max(img->l2_cache_limit, 16 * g->slice_bytes));
 }
