@@ -13,12 +13,13 @@
 #include <string.h>
 
 #include "host/error.h"
+#include "lib/effort.h"
 #include "snapshot/faulty-driver.h"
 #include "snapshot/machine-bed.h"
 #include "snapshot/vm-state.h"
 #include "snapshot/vmstate-io.h"
 
-enum { TRIES = 1500, MAX_CHANGES = 4, HEAD_BYTES = 112 };
+enum { TRIES = EFFORT(1500), MAX_CHANGES = 4, HEAD_BYTES = 112 };
 
 struct state {
         uint8_t *head;                  /* first page */

@@ -32,7 +32,7 @@ static const struct setup compressed_setups[] = {
         { "zlib-direct", "compat=1.1", 16, MiB(9) + 4096, NO_BACKING, 0, false, true, O_DIRECT },
         { "zlib-v2", "compat=0.10", 16, MiB(9), NO_BACKING, 0, false, true, 0 },
         { "zlib-2m", "cluster_size=2M", 21, MiB(33), NO_BACKING, 0, false, true, 0 },
-        { "zlib-512", "cluster_size=512", 9, MiB(2), NO_BACKING, 0, false, true, 0 },
+        { "zlib-512", "cluster_size=512", 9, MiB(1), NO_BACKING, 0, false, true, 0 },
         { "zstd", "compression_type=zstd", 16, MiB(9), NO_BACKING, 0, false, true, 0 },
         { "zstd-4k", "compression_type=zstd,cluster_size=4k", 12, MiB(3), NO_BACKING, 0, false,
           true, 0 },

@@ -114,7 +114,7 @@ static void random_runs(gconstpointer data)
         if (qemu_img_missing())
                 return;
         s = scene_new(data);
-        for (round = 0; round < EFFORT(6); round++) {
+        for (round = 0; round < EFFORT(4); round++) {
                 scene_open(s);
                 for (i = 0; i < EFFORT(16); i++) {
                         random_batch(s);
