@@ -69,13 +69,15 @@ fail()
         echo "0 1 0" >"$RESULTS/$1.counts"
 }
 
-# programs DIRECTORY TESTS: those that these tests of its tests.list run, and the plugin, as ninja's
-# targets.  TESTS is awk's; without it nothing, which means all.
+# programs DIRECTORY TESTS: those that these tests of its tests.list run, and the plugin unless all
+# are fuzzers, which have the driver in them; as ninja's targets.  TESTS is awk's; without it
+# nothing, which means all.
 programs()
 {
         [ -z "$2" ] || awk -F '\t' -v root="$root/$1/" '
-                BEGIN { print "driver/block-qcow2.so" }
                 '"$2"' {
+                        if ($4 !~ /fuzz/ && !plugin++)
+                                print "driver/block-qcow2.so"
                         for (i = 5; i <= NF; i++)
                                 if (index($i, root) == 1 && !seen[$i]++)
                                         print substr($i, length(root) + 1)
