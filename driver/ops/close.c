@@ -90,6 +90,7 @@ static void forget_tables(struct image *img)
         img->root_sector = NULL;
         img->compressed_next = 0;
         img->vmstate_pending = false;
+        img->snapshots_bytes = 0;
 }
 
 void image_leave(struct image *img, enum image_state state)
