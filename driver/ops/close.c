@@ -69,8 +69,6 @@ out:
 
 static void forget_tables(struct image *img)
 {
-        uint32_t i;
-
         prepared_forget(img);
         commit_free(img->commit);
         img->commit = NULL;
@@ -81,16 +79,12 @@ static void forget_tables(struct image *img)
         slices_clear(&img->l2);
         buffers_clear(&img->copies);
         refs_clear(&img->refs);
-        for (i = 0; img->snapshots && i < img->header.snapshot_count; i++)
-                snapshot_clear(&img->snapshots[i]);
-        g_free(img->snapshots);
-        img->snapshots = NULL;
+        snapshots_clear(img);
         header_clear(&img->header);
         free(img->root_sector);
         img->root_sector = NULL;
         img->compressed_next = 0;
         img->vmstate_pending = false;
-        img->snapshots_bytes = 0;
 }
 
 void image_leave(struct image *img, enum image_state state)

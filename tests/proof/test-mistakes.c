@@ -74,15 +74,21 @@ static const struct refusal refusals[] = {
             { 112, 8, UINT64_C(0x2f6574632f706164) } }, -ENOTSUP, "external data file" },
 };
 
+static void change_image(struct sim_image *image, const struct change *changes, unsigned count)
+{
+        unsigned i;
+
+        for (i = 0; i < count && changes[i].width_bytes > 0; i++)
+                forge_put(image, changes[i].offset, changes[i].width_bytes, changes[i].value);
+}
+
 static struct simdisk *disk_with(const struct change *changes, unsigned change_count)
 {
         struct sim_image image = forge_image();
         const struct sim_options options = { .record = true };
         struct simdisk *disk = simdisk_new(&options);
-        unsigned i;
 
-        for (i = 0; i < change_count && changes[i].width_bytes > 0; i++)
-                forge_put(&image, changes[i].offset, changes[i].width_bytes, changes[i].value);
+        change_image(&image, changes, change_count);
         simdisk_file_load(disk, simdisk_file_new(disk), &image);
         simdisk_forget(disk);
         sim_image_clear(&image);
@@ -514,6 +520,32 @@ static void goto_a_smaller_l1(void)
         scene_end_clean(&scene);
 }
 
+/* Another process deletes the only snapshot meanwhile.  The list that there was has no place now:
+ * to give it back would free what lies at offset 0, the header. */
+static void list_deleted_while_inactive(void)
+{
+        const struct change deleted[] = {
+                { 60, 4, 0 }, { 64, 8, 0 },
+                { FORGE_L1, 8, UINT64_C(1) << 63 | FORGE_L2 },
+                { FORGE_L2, 8, UINT64_C(1) << 63 | FORGE_DATA_AT },
+                { FORGE_REFBLOCK + FORGE_L2 / FORGE_CLUSTER * 2, 8, UINT64_C(0x0001000100000000) },
+        };
+        struct sim_image image = forge_image();
+        struct scene scene;
+
+        scene_open(&scene, NULL, 0, HVB_OPEN_RDWR);
+        g_assert_cmpint(subject_inactivate(&scene.s), ==, 0);
+        change_image(&image, deleted, G_N_ELEMENTS(deleted));
+        simdisk_file_load(scene.disk, 0, &image);
+        simdisk_forget(scene.disk);
+        sim_image_clear(&image);
+        if (subject_activate(&scene.s) < 0)
+                g_error("%s", scene.s.err.text);
+        g_assert_cmpuint(snapshot_count(&scene), ==, 0);
+        g_assert_cmpint(scene_create(&scene, "two"), ==, 0);
+        scene_end_clean(&scene);
+}
+
 /* Counts of 1 bit cannot count a second reference. */
 static void failed_create_leaves_the_list(void)
 {
@@ -637,6 +669,8 @@ static const struct {
         { "grown by each flush: the file", flushes_do_not_grow_the_file },
         { "cut at 4 GiB: a VM state", vmstate_above_4_gib },
         { "kept too long: the L1, going to a smaller one", goto_a_smaller_l1 },
+        { "kept too long: the list of snapshots, deleted while the image was inactive",
+          list_deleted_while_inactive },
         { "changed by a failed create: the list", failed_create_leaves_the_list },
         { "taken for zeros: a compressed cluster at an odd offset", compressed_at_an_odd_offset },
         { "counted before it was given back: the list that a repair replaced",
