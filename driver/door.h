@@ -8,6 +8,9 @@
  *   begun -> requests -> complete()
  *               \-> parked (HVB_ACTION_STOP) -> requests (retry)
  *
+ * Who leaves the image (close, inactivate) is the oldest when it does: what was begun before has
+ * ended, what is begun after is refused.
+ *
  * SPDX-License-Identifier: MIT
  */
 #ifndef DRIVER_DOOR_H
@@ -52,6 +55,8 @@ struct hvb_image {
         struct open_options options;
         GQueue requests;                /* of struct request, in order of start */
         GQueue parked;
+        bool is_leaving;                /* a close or inactivate was begun, or it is closed */
+        struct waitq ended;             /* wait for a request to end */
         GQueue snapshots;               /* of struct hvb_snapshot */
         int completed;                  /* during this poll */
 };
@@ -75,6 +80,14 @@ struct write_through {
                 struct zero zero;
         };
         struct commit_wait commit;
+};
+
+struct leaving {
+        struct co co;
+        struct { struct co co; } outlast;
+        struct prepared_end prepared;
+        struct waiter waiter;
+        struct image_close close;
 };
 
 struct creation {
@@ -119,7 +132,7 @@ struct request {
                 struct status status;
                 struct commit_wait flush;
                 struct image_open open;
-                struct image_close close;
+                struct leaving leave;
                 struct creation create;
                 struct resize resize;
                 struct check check;
@@ -151,12 +164,14 @@ extern const struct operation op_read, op_write, op_zero, op_discard, op_flush, 
         op_snapshot_close, op_snapshot_read, op_snapshot_status, op_snapshot_note,
         op_share_vmstate;
 
-/* The request is in flight from here on; exactly one of the three below follows. */
+/* The request is in flight from here on; exactly one of the four below follows. */
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,
                               const struct operation *op);
 /* Serves r from cached metadata, or starts its task. */
 void request_start(struct request *r);
 void request_start_task(struct request *r);
+/* The same for close and inactivate. */
+void request_start_leaving(struct request *r);
 void request_finish_later(struct request *r, int result);
 
 /* Starts a parked request again, or ends it with -ECANCELED. */

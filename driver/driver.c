@@ -312,7 +312,7 @@ static struct request *control(struct hvb_image *image, struct hvb_request *requ
 static void driver_close(struct hvb_image *image, struct hvb_request *request,
                          struct hvb_error *err)
 {
-        request_start_task(control(image, request, &op_close, err));
+        request_start_leaving(control(image, request, &op_close, err));
 }
 
 static void driver_release(struct hvb_image *image)
@@ -343,7 +343,7 @@ static int driver_attach(struct hvb_image *image, struct hvb_error *err)
 static void driver_inactivate(struct hvb_image *image, struct hvb_request *request,
                               struct hvb_error *err)
 {
-        request_start_task(control(image, request, &op_inactivate, err));
+        request_start_leaving(control(image, request, &op_inactivate, err));
 }
 
 static void driver_activate(struct hvb_image *image, struct hvb_request *request,

@@ -75,6 +75,7 @@ static void finish(struct request *r, int result)
                 complete(r, action == HVB_ACTION_IGNORE ? 0 : result);
         }
         complete_drains(image);
+        waitq_wake_all(&image->ended);
 }
 
 static int task_step(struct task *task)
@@ -112,13 +113,27 @@ static void fast_done(struct io *io)
         finish(r, fast_finish(&r->fast));
 }
 
-void request_start_task(struct request *r)
+static void start_task(struct request *r)
 {
         memset(&r->frame, 0, r->op->frame_bytes);
         r->has_task = true;
         task_start(&r->task, &r->image->loop, r->op->name, task_step, task_done);
         r->task.progress_done = &r->host.progress_done;
         r->task.progress_total = &r->host.progress_total;
+}
+
+void request_start_task(struct request *r)
+{
+        if (r->image->is_leaving)
+                request_finish_later(r, -EINPROGRESS);
+        else
+                start_task(r);
+}
+
+void request_start_leaving(struct request *r)
+{
+        request_start_task(r);
+        r->image->is_leaving = true;
 }
 
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,
@@ -143,7 +158,7 @@ static bool may_go_fast(const struct request *r)
 {
         return (r->op == &op_read || r->op == &op_write || r->op == &op_load_vmstate ||
                 r->op == &op_snapshot_read) &&
-               r->length > 0 && r->image->top->state == IMAGE_LIVE &&
+               r->length > 0 && r->image->top->state == IMAGE_LIVE && !r->image->is_leaving &&
                (r->flags & (HVB_REQ_FUA | HVB_REQ_COMPRESS)) == 0;
 }
 
@@ -276,14 +291,46 @@ out:
         CO_END(s);
 }
 
+static bool is_oldest(const struct request *r)
+{
+        return r->image->requests.head == &r->link;
+}
+
+/* Coroutine: all that was begun before has ended.  What waits there for a snapshot operation
+ * between its phases would wait for ever, so that is aborted, and the next one of them too. */
+static int outlast_others(struct leaving *s, struct request *r)
+{
+        CO_BEGIN(&s->outlast);
+        while (!is_oldest(r)) {
+                CO_UNDO(&s->outlast, prepared_end(&s->prepared, r->image->top));
+                if (!is_oldest(r))
+                        CO_UNDO(&s->outlast, waitq_wait(&r->image->ended, &s->waiter));
+        }
+        CO_END(&s->outlast);
+}
+
+/* Not cancelled: half left would be neither. */
 static int step_close(struct request *r)
 {
-        return image_close(&r->frame.close, r->image->top, r->err);
+        struct leaving *s = &r->frame.leave;
+
+        CO_BEGIN(s);
+        CO_AWAIT(s, outlast_others(s, r));
+        CO_AWAIT(s, co_shielded(image_close(&s->close, r->image->top, r->err)));
+        s->co.err = s->co.ret;
+        CO_END(s);
 }
 
 static int step_inactivate(struct request *r)
 {
-        return image_inactivate(&r->frame.close, r->image->top, r->err);
+        struct leaving *s = &r->frame.leave;
+
+        CO_BEGIN(s);
+        CO_AWAIT(s, outlast_others(s, r));
+        CO_AWAIT(s, co_shielded(image_inactivate(&s->close, r->image->top, r->err)));
+        s->co.err = s->co.ret;
+        r->image->is_leaving = false;
+        CO_END(s);
 }
 
 static int step_activate(struct request *r)
@@ -411,9 +458,9 @@ const struct operation op_status = {
 const struct operation op_drain = { "drain", step_refuse, 0, false, false };
 const struct operation op_open = { "open", step_open, FRAME(open), false, false };
 const struct operation op_create = { "create", step_create, FRAME(create), false, true };
-const struct operation op_close = { "close", step_close, FRAME(close), false, true };
+const struct operation op_close = { "close", step_close, FRAME(leave), false, true };
 const struct operation op_inactivate = {
-        "inactivate", step_inactivate, FRAME(close), false, true };
+        "inactivate", step_inactivate, FRAME(leave), false, true };
 const struct operation op_activate = {
         "activate", step_activate, FRAME(open), false, false };
 const struct operation op_truncate = {

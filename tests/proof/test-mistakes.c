@@ -520,6 +520,78 @@ static void goto_a_smaller_l1(void)
         scene_end_clean(&scene);
 }
 
+struct leave {
+        bool writes;                    /* the image is written to, and by the request too */
+        bool inactivates;
+        bool cancels;
+};
+
+/* A request is loading its table when the image is left, which waits for it, cancelled or not;
+ * what comes after that is refused. */
+static void leave_beside_a_request(const struct leave *how)
+{
+        g_autofree uint8_t *bytes = g_malloc0(FORGE_CLUSTER);
+        struct iovec iov = { bytes, FORGE_CLUSTER };
+        struct subject_call before;
+        struct subject_call leaving;
+        struct subject_call after;
+        struct scene scene;
+        const struct hvb_driver *driver;
+
+        scene_open(&scene, NULL, 0, how->writes ? HVB_OPEN_RDWR : 0);
+        driver = scene.s.driver;
+        subject_call_begin(&scene.s, &before);
+        subject_call_begin(&scene.s, &leaving);
+        subject_call_begin(&scene.s, &after);
+        (how->writes ? driver->pwritev : driver->preadv)(scene.s.queue, before.request, 0, &iov, 1,
+                                                         0);
+        (how->inactivates ? driver->inactivate : driver->close)(scene.s.image, leaving.request,
+                                                                &scene.s.err);
+        driver->preadv(scene.s.queue, after.request, 0, &iov, 1, 0);
+        if (how->cancels)
+                driver->cancel(scene.s.queue, leaving.request);
+        g_assert_cmpint(subject_call_end(&scene.s, &leaving), ==, 0);
+        g_assert_true(before.ended);
+        g_assert_cmpint(subject_call_end(&scene.s, &before), ==, 0);
+        g_assert_cmpint(subject_call_end(&scene.s, &after), ==, -EINPROGRESS);
+        if (how->inactivates) {
+                g_assert_cmpint(subject_activate(&scene.s), ==, 0);
+                g_assert_cmpint(byte_at(&scene, 0), ==, how->writes ? 0 : FORGE_DATA);
+                g_assert_cmpint(subject_close(&scene.s), ==, 0);
+        } else {
+                subject_release(&scene.s);
+        }
+        simdisk_free(scene.disk);
+}
+
+static void left_beside_a_request(void)
+{
+        unsigned bits;
+
+        for (bits = 0; bits < 8; bits++)
+                leave_beside_a_request(&(struct leave){ bits & 1, bits & 2, bits & 4 });
+}
+
+/* A delete waits for what is prepared, and the close for the delete. */
+static void closed_while_prepared(void)
+{
+        struct hvb_snapshot_info info = { .struct_bytes = sizeof(info), .name = "two" };
+        struct hvb_error err = { .struct_bytes = sizeof(err) };
+        struct subject_call waits;
+        struct scene scene;
+
+        scene_open(&scene, NULL, 0, HVB_OPEN_RDWR);
+        subject_call_begin(&scene.s, &waits);
+        scene.s.driver->snapshot_prepare(scene.s.image, waits.request, &info, 0, &err);
+        g_assert_cmpint(subject_call_end(&scene.s, &waits), ==, 0);
+        subject_call_begin(&scene.s, &waits);
+        scene.s.driver->snapshot_delete(scene.s.image, waits.request, NULL, "one", &err);
+        g_assert_cmpint(subject_close(&scene.s), ==, 0);
+        g_assert_true(waits.ended);
+        g_assert_cmpint(subject_call_end(&scene.s, &waits), ==, 0);
+        simdisk_free(scene.disk);
+}
+
 /* Another process deletes the only snapshot meanwhile.  The list that there was has no place now:
  * to give it back would free what lies at offset 0, the header. */
 static void list_deleted_while_inactive(void)
@@ -669,6 +741,10 @@ static const struct {
         { "grown by each flush: the file", flushes_do_not_grow_the_file },
         { "cut at 4 GiB: a VM state", vmstate_above_4_gib },
         { "kept too long: the L1, going to a smaller one", goto_a_smaller_l1 },
+        { "freed too early: tables that a request loads, by close and inactivate",
+          left_beside_a_request },
+        { "waited for in a ring: a snapshot that is prepared, by delete, by close",
+          closed_while_prepared },
         { "kept too long: the list of snapshots, deleted while the image was inactive",
           list_deleted_while_inactive },
         { "changed by a failed create: the list", failed_create_leaves_the_list },
