@@ -335,9 +335,10 @@ struct hvb_driver {
                       struct hvb_image **ret_image, struct hvb_error *err);
 
         /*
-         * Finish what runs, write everything back, release locks.  Afterwards only
-         * poll() and release() are allowed.  Fails when data could not be made safe;
-         * the image is closed all the same.
+         * Finish what runs (requests that are parked stay so, until they are cancelled), write
+         * everything back, release locks.  Is not cancelled.  A request begun after it completes
+         * with -EINPROGRESS, and afterwards only poll(), cancel() and release() are allowed.
+         * Fails when data could not be made safe; the image is closed all the same.
          */
         void (*close)(struct hvb_image *image, struct hvb_request *request, struct hvb_error *err);
 
@@ -431,9 +432,10 @@ struct hvb_driver {
 
         /*
          * Handoff.  detach: drained images only (-EBUSY); afterwards another thread may
-         * attach and is the queue's thread from then on.  inactivate: flush, mark
-         * clean, release locks, refuse requests (-EINPROGRESS) until activate, which takes the
-         * locks again and reads all metadata anew.
+         * attach and is the queue's thread from then on.  inactivate: finish what runs, as close()
+         * does, flush, mark clean, release locks; from its beginning on, unless it fails, refuse
+         * requests (-EINPROGRESS) until activate, which takes the locks again and reads all
+         * metadata anew.
          */
         int (*detach)(struct hvb_image *image);
         int (*attach)(struct hvb_image *image, struct hvb_error *err);
