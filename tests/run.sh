@@ -10,7 +10,7 @@ usage()
 Usage: sh tests/run.sh [options]
 
 Installs what is missing (setup.sh), builds build/, build-asan/, build-tsan/ and build-fuzz/,
-runs the tests, one more at a time than there are processors, and ends with "N passed, M failed".
+runs the tests two at a time and ends with "N passed, M failed".
 
   --only NAME      only this suite or this test program; may be repeated.
                    Suites: those of tests/meson.build, and three made from them:
@@ -18,7 +18,7 @@ runs the tests, one more at a time than there are processors, and ends with "N p
                    threads   what is tagged so, on the thread engine, with thread sanitizer
                    valgrind  what is tagged so
   --soak MINUTES   only the random tests, each for so long
-  --jobs N         run N tests at a time
+  --jobs N         run N tests at a time (2)
   --no-setup       install nothing
   --list           list the tests instead
   --help           this text
@@ -31,9 +31,7 @@ die()
         exit 2
 }
 
-only= soak=0 setup=1 list=0
-# Some wait, for a disk, a clock or each other.
-jobs=$(($(nproc) + 1))
+only= soak=0 jobs=2 setup=1 list=0
 while [ $# -gt 0 ]; do
         case $1 in
         --only | --soak | --jobs) [ $# -ge 2 ] || die "$1 needs a value" ;;
