@@ -18,8 +18,9 @@
  * used before, a page of it takes its host longer than all else that a write does.  So as much as
  * a run may need is used and given back before it begins, whatever kind of run it is.
  *
- * With -c the clock is the CPU time of the thread: what it does itself, which on a tmpfs is
- * all but fsync, however busy the machine is with something else.
+ * With -c the clock is the CPU time of the thread: what it does itself, however busy the machine is
+ * with something else.  What the kernel's workers do for it is not in that: fsync, and on a tmpfs
+ * reads and writes too.
  *
  * SPDX-License-Identifier: MIT
  */
