@@ -133,17 +133,21 @@ static void run_until_asked(const struct vcpu *vcpu)
         }
 }
 
-/* Waits for leave to run.  False: it is over. */
+/* Waits for leave to run.  False: it is over.  Leave that is taken back before this thread has
+ * noticed it is answered like any other stop. */
 static bool await_start(struct vcpu *vcpu)
 {
         struct vcpus *vcpus = vcpu->vcpus;
         bool goes_on;
 
         pthread_mutex_lock(&vcpus->lock);
-        vcpu->stopped = true;
-        pthread_cond_broadcast(&vcpus->changed);
-        while (!vcpus->run && !vcpus->quit)
+        while (!vcpus->run && !vcpus->quit) {
+                if (!vcpu->stopped) {
+                        vcpu->stopped = true;
+                        pthread_cond_broadcast(&vcpus->changed);
+                }
                 pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+        }
         goes_on = !vcpus->quit;
         if (goes_on) {
                 vcpu->stopped = false;

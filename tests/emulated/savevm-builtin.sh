@@ -114,6 +114,14 @@ hold "the image does not grow" is_within "$(file_kib)" $((file_before + 512))
 hold "the process does not grow" is_within "$(memory_kib)" $((memory_before + 4096))
 hold "no descriptor is left" [ "$(descriptors)" = "$descriptors_before" ]
 
+# A vcpu that has not yet noticed that it may run is asked to stop again.
+stop_and_cont() { seq 100 | sed 's/.*/stop\ncont/'; }
+command "$(stop_and_cont)"
+hold "100 times stop and cont, one behind the other" no_errors
+from=$(last_round)
+await reached $((from + 2))
+hold "behind that the guest goes on" no_bad
+
 # ---- The same by QMP ---------------------------------------------------------------------
 
 qmp_open
