@@ -153,6 +153,7 @@ static void make_due(struct ram_guard *g, uint64_t group_units, bool whole)
                 for (uint64_t unit = first; unit < end; unit++) {
                         unsigned set = due ? UNIT_DUE | UNIT_WAS_DUE : 0;
 
+                        g_assert(!is_open(g, unit));
                         if (g->units[unit] & UNIT_CHANGED)
                                 set |= UNIT_WAS_CHANGED;
                         unit_change(g, unit, UNIT_CHANGED, set);
@@ -160,22 +161,31 @@ static void make_due(struct ram_guard *g, uint64_t group_units, bool whole)
         }
 }
 
+/*
+ * Under one lock: a write that was on its way when the machine paused (the kernel may finish it
+ * on a thread of its own) has its unit opened by the guard's thread at any time.  Between being
+ * shut and becoming DUE that would leave it open and DUE.
+ */
 int ram_guard_cut(struct ram_guard *g, uint64_t cluster_bytes, bool whole, struct vm_job *job,
                   struct hvb_error *err)
 {
-        struct vm_job not_now = { .cancelled = 0 };
-        int64_t count = shut_all(g, g->unit_count, &not_now);
+        uint64_t count = 0;
+        uint64_t unit = 0;
+        int ret = 0;
 
-        if (count < 0)
-                return protecting_failed(err, (int) count);
         ram_guard_lock(g);
-        g_assert(g->copy_count == 0 && g->lazy == NULL);
-        g->job = job;
-        g->error = 0;
-        g->walk = 0;
-        make_due(g, MAX(1, cluster_bytes / RAM_UNIT_BYTES), whole || g->base.disk == NULL);
+        while (unit < g->unit_count && ret == 0)
+                ret = shut_some(g, g->unit_count, &unit, &count);
+        if (ret == 0) {
+                g_assert(g->copy_count == 0 && g->lazy == NULL);
+                g->job = job;
+                g->error = 0;
+                g->walk = 0;
+                make_due(g, MAX(1, cluster_bytes / RAM_UNIT_BYTES),
+                         whole || g->base.disk == NULL);
+        }
         ram_guard_unlock(g);
-        return 0;
+        return ret < 0 ? protecting_failed(err, ret) : 0;
 }
 
 uint64_t ram_guard_run(const struct ram_guard *g, uint64_t unit, uint64_t max_units,

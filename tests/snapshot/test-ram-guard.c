@@ -307,12 +307,109 @@ static void test_give_up(void)
         guest_close(&g);
 }
 
+/* ---- A write that is on its way --------------------------------------------------------- */
+
+/*
+ * One writer that no pause stops: what the kernel has begun for a vcpu and finishes later.  It
+ * writes 1, 2, 3, ... each to some unit, so a cut that is one moment has all numbers up to some
+ * one, and none behind it.
+ */
+enum { LATE_CUTS = 300, LATE_UNITS = 32 };
+
+struct late {
+        struct guest_memory memory;
+        gint quit;
+        uint64_t newest;
+};
+
+static uint64_t late_unit(uint64_t number)
+{
+        return (number * UINT64_C(0x9e3779b97f4a7c15) >> 32) % LATE_UNITS;
+}
+
+static gpointer late_main(gpointer opaque)
+{
+        struct late *l = opaque;
+
+        for (uint64_t number = 1; !g_atomic_int_get(&l->quit); number++) {
+                uint8_t *at = l->memory.ram + late_unit(number) * RAM_UNIT_BYTES;
+
+                __atomic_store_n((uint64_t *) (void *) at, number, __ATOMIC_RELEASE);
+                __atomic_store_n(&l->newest, number, __ATOMIC_RELEASE);
+        }
+        return NULL;
+}
+
+static void late_let_write(const struct late *l, uint64_t writes)
+{
+        uint64_t end = __atomic_load_n(&l->newest, __ATOMIC_ACQUIRE) + writes;
+
+        while (__atomic_load_n(&l->newest, __ATOMIC_ACQUIRE) < end)
+                g_thread_yield();
+}
+
+/* The numbers that a cut has, by unit. */
+static void late_take(struct ram_guard *guard, uint64_t found[LATE_UNITS])
+{
+        struct ram_copy *copy;
+        int ret;
+
+        memset(found, 0, LATE_UNITS * sizeof(found[0]));
+        while ((ret = ram_guard_take(guard, &copy)) > 0) {
+                g_assert_cmpuint(copy->unit, <, LATE_UNITS);
+                memcpy(&found[copy->unit], copy->bytes, sizeof(found[0]));
+                ram_guard_give_back(guard, copy);
+        }
+        g_assert_cmpint(ret, ==, 0);
+}
+
+static void late_expect_moment(const uint64_t found[LATE_UNITS])
+{
+        uint64_t newest = 0;
+
+        for (unsigned u = 0; u < LATE_UNITS; u++)
+                newest = MAX(newest, found[u]);
+        for (unsigned u = 0; u < LATE_UNITS; u++) {
+                uint64_t number = newest;
+
+                while (number > 0 && late_unit(number) != u)
+                        number--;
+                g_assert_cmpuint(found[u], ==, number);
+        }
+}
+
+static void test_late_writes(void)
+{
+        struct late l = { .quit = 0 };
+        struct hvb_error err = ERROR_INIT;
+        struct vm_job job = { .cancelled = 0 };
+        uint64_t found[LATE_UNITS];
+        struct ram_guard *guard;
+        GThread *writer;
+
+        g_assert_cmpint(guest_memory_init(&l.memory, 8 << 20, false, &err), ==, 0);
+        g_assert_cmpint(ram_guard_new(NULL, &l.memory, &guard, &err), ==, 0);
+        writer = g_thread_new("late", late_main, &l);
+        for (unsigned i = 0; i < LATE_CUTS; i++) {
+                late_let_write(&l, 100);
+                g_assert_cmpint(ram_guard_approach(guard, &job, &err), ==, 0);
+                g_assert_cmpint(ram_guard_cut(guard, RAM_UNIT_BYTES, true, &job, &err), ==, 0);
+                late_take(guard, found);
+                ram_guard_end(guard, NULL);
+                late_expect_moment(found);
+        }
+        g_atomic_int_set(&l.quit, 1);
+        g_thread_join(writer);
+        guest_memory_clear(&l.memory);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
         g_test_add_data_func("/ram-guard/cuts/small-pages", NULL, test_cuts);
         g_test_add_data_func("/ram-guard/cuts/huge-pages", GINT_TO_POINTER(1), test_cuts);
         g_test_add_func("/ram-guard/slow-saver", test_slow_saver);
+        g_test_add_func("/ram-guard/late-writes", test_late_writes);
         g_test_add_func("/ram-guard/give-up", test_give_up);
         return g_test_run();
 }
