@@ -83,7 +83,7 @@ static const char *const phase_sequences[] = {
 
 /* Large clusters show little more, and take much longer to look at. */
 enum {
-        PAIRS_EVERY = 64, LIVE_SEEDS = 4, LARGE_BYTES = 65536, LARGE_EVERY = 6, PHASES_EVERY = 3,
+        PAIRS_EVERY = 96, LIVE_SEEDS = 3, LARGE_BYTES = 65536, LARGE_EVERY = 6, PHASES_EVERY = 3,
 };
 
 static struct explore explore;
