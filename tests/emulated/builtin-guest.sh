@@ -24,7 +24,8 @@ cp disk.qcow2 out/
 exec sh $tests/emulated/savevm-builtin.sh $rounds $build/hv-glue/hv $build/hv-glue/hv-img \\
         out/disk.qcow2
 END
-sh "$tests/emulated/run.sh" --build "$build" --timeout 800 --prefer-host --output out \
+sh "$tests/emulated/run.sh" --build "$build" --timeout 800 --one-thread --prefer-host \
+        --output out \
         --input disk.qcow2 --input scenario --input nc.openbsd \
         --input "$tests/emulated/savevm-builtin.sh" --input "$tests/emulated/hypervisor.sh" \
         sh scenario >points

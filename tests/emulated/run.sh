@@ -29,6 +29,9 @@ the current directory has the same name as here.
   --cpus N          processors (2)
   --hugepages N     huge pages of 2 MiB to set aside (0); the kernel's transparent ones
                     are always on
+  --one-thread      run all processors on one thread, which is slower; with a thread for
+                    each, QEMU 7.2 takes the state of the machine for that of the guest in
+                    it, once in about a hundred savevm and loadvm
   --timeout SECONDS (300)
   --pid-file FILE   the emulator's process id: 'kill -9' cuts the machine's power
   --console FILE    what the machine's kernel prints
@@ -49,7 +52,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=$here/../../build/emulated
 build=$here/../../build
 inputs= outputs= disks=
-memory=1024 cpus=2 hugepages=0 limit=300 pid_file= console= prefer_host=0
+memory=1024 cpus=2 hugepages=0 limit=300 pid_file= console= prefer_host=0 threading=multi
 newline='
 '
 
@@ -82,6 +85,7 @@ while [ $# -gt 0 ]; do
         --timeout) limit=$2; shift ;;
         --pid-file) pid_file=$2; shift ;;
         --console) console=$2; shift ;;
+        --one-thread) threading=single ;;
         --prefer-host) prefer_host=1 ;;
         --help) usage; exit 0 ;;
         --) shift; break ;;
@@ -178,14 +182,10 @@ make_root_disk()
 }
 
 # Runs the emulator until the machine is off; emulator arguments that vary in "$@".
-#
-# All processors on one thread: with a thread for each, QEMU 7.2 now and then takes the state of
-# the machine for that of the guest in it.  (A guest that stood still had a RIP in the
-# machine's kernel; others found wrong memory, and the machine's kernel a broken stack.)
 power_on()
 {
         timeout --foreground -k 5 "$limit" qemu-system-x86_64 \
-                -accel tcg,thread=single -cpu EPYC,+svm,+npt -smp "$cpus" -m "$memory" \
+                -accel tcg,thread=$threading -cpu EPYC,+svm,+npt -smp "$cpus" -m "$memory" \
                 -nodefaults -no-user-config -display none -no-reboot -pidfile "$pid_file" \
                 -kernel "$cache/vmlinuz" -initrd "$cache/base.cpio" \
                 -append "console=ttyS0 panic=-1 $kernel_options hugepages=$hugepages" \
