@@ -5,7 +5,8 @@
 #                       separated by tabs
 #
 # RESULTS, from the environment, is a directory that gets <suite>-<name>.counts
-# ("passed failed skipped") and beside it .out, .err and .report.
+# ("passed failed skipped") and beside it .out, .err and .report.  MEMORY is one for files that
+# need no disk.
 #
 # SPDX-License-Identifier: MIT
 set -euf
@@ -13,7 +14,7 @@ set -euf
 IFS='	'
 set -- $1
 unset IFS
-suite=$1 name=$2 seconds=$3
+suite=$1 name=$2 seconds=$3 tags=$4
 shift 4
 
 # valgrind does not see what a ring writes; the thread sanitizer is there for threads.
@@ -24,6 +25,11 @@ esac
 [ "$suite" != sanitize ] || export G_TEST_BUILDDIR="$PWD/build-asan/tests"
 base=$RESULTS/$suite-$name
 export TMPDIR="$base.tmp"
+case $suite,$tags, in
+*,disk,*) ;;
+unit,* | snapshot,* | monitor,* | vm,* | sanitize,* | threads,* | valgrind,*)
+        TMPDIR=$MEMORY/$suite-$name.tmp ;;
+esac
 mkdir -p "$TMPDIR"
 ulimit -c 0
 

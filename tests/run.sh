@@ -189,6 +189,27 @@ werror=
 [ "$setup" = 0 ] || SETUP_LOG=$root/build/setup.log sh tests/setup.sh ||
         { echo "0 passed, 1 failed"; exit 1; }
 
+# Half of the programs would wait for a disk most of the time: their files lie in memory.  On the
+# disk stay those of scripts, of what compares with QEMU, and of what is tagged so.
+MEMORY=$RESULTS
+has_room() { [ "$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')" -gt $((4 << 20)) ]; }
+is_like_a_disk()
+{
+        dd if=/dev/zero of="$1/probe" bs=4096 count=1 oflag=direct 2>/dev/null &&
+                fallocate -p -o 0 -l 4096 "$1/probe" 2>/dev/null && rm "$1/probe"
+}
+if has_room /dev/shm 2>/dev/null && memory=$(mktemp -d /dev/shm/block-qcow2.XXXXXX); then
+        # What failed keeps its files.
+        trap 'rmdir "$memory" 2>/dev/null || true' EXIT
+        trap 'rm -rf "$memory"; exit 130' INT TERM
+        if is_like_a_disk "$memory"; then
+                MEMORY=$memory
+        else
+                rm -f "$memory/probe"
+        fi
+fi
+export MEMORY
+
 export G_TEST_SRCDIR="$root/tests" G_TEST_BUILDDIR="$root/build/tests"
 # A quarantine of 16 MiB, and what is free is kept: see run-one.sh.
 asan=detect_stack_use_after_return=1:strict_string_checks=1
