@@ -25,7 +25,8 @@ sh $tests/emulated/savevm-linux.sh 60 $hv -m 256M -no-reboot \\
         -drive file=out/disk.qcow2,format=qcow2,if=virtio,discard=unmap \\
         -monitor stdio
 END
-sh "$tests/emulated/run.sh" --build "$build" --timeout 800 --output out --input disk.qcow2 \
+sh "$tests/emulated/run.sh" --build "$build" --timeout 800 --cpus 1 --output out \
+        --input disk.qcow2 \
         --input guest.cpio --input scenario --input "$build/emulated/vmlinuz" \
         --input "$tests/emulated/savevm-linux.sh" \
         --input "$tests/emulated/hypervisor.sh" sh scenario >points
