@@ -22,7 +22,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 mkdir out
-sh "$root/tests/emulated/run.sh" --prefer-host --output out --timeout 240 \
+sh "$root/tests/emulated/run.sh" --prefer-host --one-thread --output out --timeout 240 \
         --input "$root/hv-glue/demo-machine.sh" --input "$root/tests/emulated/hypervisor.sh" \
         sh "$root/hv-glue/demo-machine.sh" "$root/build/hv-glue" out/disk.qcow2 \
         "$(cat /proc/sys/kernel/random/boot_id)"
