@@ -82,8 +82,8 @@ static int shut_some(struct ram_guard *g, uint64_t max_units, uint64_t *unit, ui
         return ret;
 }
 
-/* All that are open now, so many at once.  Returns how many there were, or -errno. */
-static int64_t shut_all(struct ram_guard *g, uint64_t max_units, struct vm_job *job)
+/* All that are open now, while the guest runs.  Returns how many there were, or -errno. */
+static int64_t shut_all(struct ram_guard *g, struct vm_job *job)
 {
         uint64_t count = 0;
         uint64_t unit = 0;
@@ -91,7 +91,7 @@ static int64_t shut_all(struct ram_guard *g, uint64_t max_units, struct vm_job *
 
         while (unit < g->unit_count && ret == 0) {
                 ram_guard_lock_patiently(g);
-                ret = shut_some(g, max_units, &unit, &count);
+                ret = shut_some(g, ROUND_UNITS, &unit, &count);
                 ram_guard_unlock(g);
                 if (ret == 0 && job_is_cancelled(job))
                         ret = -ECANCELED;
@@ -126,7 +126,7 @@ int ram_guard_approach(struct ram_guard *g, struct vm_job *job, struct hvb_error
         int64_t count = g->is_populated ? 0 : populate(g, job);
 
         for (unsigned round = 0; round < ROUNDS_MAX && count >= 0; round++) {
-                count = shut_all(g, ROUND_UNITS, job);
+                count = shut_all(g, job);
                 if (count <= FEW_UNITS)
                         break;
         }
