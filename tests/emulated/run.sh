@@ -30,9 +30,9 @@ the current directory has the same name as here.
   --hugepages N     huge pages of 2 MiB to set aside (0); the kernel's transparent ones
                     are always on
   --one-thread      run all processors on one thread, which is slower; with a thread for
-                    each, QEMU 7.2 takes the state of the machine for that of the guest in
-                    it, once in about a hundred savevm and loadvm.  So for those: this or
-                    --cpus 1
+                    each, QEMU 7.2 took the state of the machine for that of the guest in
+                    it, twice in some 300 rounds of savevm and loadvm.  So for those: this
+                    or --cpus 1
   --timeout SECONDS (300)
   --pid-file FILE   the emulator's process id: 'kill -9' cuts the machine's power
   --console FILE    what the machine's kernel prints
