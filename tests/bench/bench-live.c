@@ -4,7 +4,7 @@
  *   bench-live [-c] IMAGE PAIRS
  *
  * Random writes of 4 KiB, 32 in flight, go on all the time, to places of the disk that are
- * few enough to be copied after each snapshot.  Runs without and with an operation alternate,
+ * few enough to be copied after each snapshot.  Runs with and without an operation alternate,
  * as long as each other.  After each PAIR a line an operation:
  *
  *   name  seconds  longest write without, with it (s)  writes a second without, with it
@@ -40,7 +40,7 @@
 
 enum { DEPTH = 32, BLOCK_BYTES = 4096, PLACES = 4096 };
 
-/* A plain run is as long as the last one of the same operation, but not shorter. */
+/* A plain run is as long as the one with the operation, but not shorter. */
 static const double shortest_seconds = 0.25;
 
 enum kind { PREPARE, PUBLISH, GOTO, DELETE, KINDS };
@@ -286,14 +286,13 @@ static struct seen run_copying(double seconds)
 
 static void run_pair(enum kind kind)
 {
-        static double seconds[KINDS];
-        struct seen plain = run_plain(MAX(seconds[kind], shortest_seconds));
         struct seen with = run_with(kind);
+        double seconds = MAX(with.seconds, shortest_seconds);
 
-        seconds[kind] = with.seconds;
-        print_pair(kind_names[kind], plain, with);
+        write_all_places();
+        print_pair(kind_names[kind], run_plain(seconds), with);
         if (kind == GOTO)
-                print_pair("countdown", run_copying(with.seconds), with);
+                print_pair("countdown", run_copying(seconds), with);
         write_all_places();
 }
 
