@@ -292,15 +292,12 @@ static void end_table(struct tree_walk *s, struct image *img)
                 l1_set(l1, s->slot, wanted);
 }
 
-/* How far the active tree has been counted for the snapshot to come. */
-static void note_walked(const struct tree_walk *s, struct image *img)
+/* How far the active tree has been counted for the snapshot to come: a slot that has been counted
+ * in part has not.  So what fails in the middle of it leaks. */
+static void note_walked(const struct tree_walk *s, struct image *img, enum tree_mode mode)
 {
-        if (!s->plan.is_active)
-                return;
-        if (s->plan.mode == TREE_COUNT_UP_ONLY)
-                img->walked_slots = s->slot + 1;
-        else if (s->plan.mode == TREE_COUNT_DOWN)
-                img->walked_slots = s->slot;
+        if (s->plan.is_active && s->plan.mode == mode)
+                img->walked_slots = s->slot + (mode == TREE_COUNT_UP_ONLY);
 }
 
 static bool counts_up(const struct tree_walk *s)
@@ -345,6 +342,7 @@ static int visit_slot(struct tree_walk *s, struct image *img)
         s->slot = slot_at(&s->plan, s->done);
         CO_TRY(&s->visit, out, lock_slot(s, img));
         CO_TRY(&s->visit, unlock, get_table(s, img));
+        note_walked(s, img, TREE_COUNT_DOWN);
         if (s->bytes) {
                 s->counted_before = s->tally.counted;
                 tree_table_begin(&s->table, s->bytes, s->l2_offset);
@@ -357,7 +355,7 @@ static int visit_slot(struct tree_walk *s, struct image *img)
                         CO_TRY(&s->visit, take_back, store_flags(s, img));
                 end_table(s, img);
         }
-        note_walked(s, img);
+        note_walked(s, img, TREE_COUNT_UP_ONLY);
         goto unlock;
 take_back:
         if (counts_up(s) && img->state != IMAGE_POISONED)
@@ -540,9 +538,14 @@ int tree_count_down(struct tree_count *s, struct image *img, struct l1_table *l1
 
 int tree_unprepare(struct tree_count *s, struct image *img)
 {
+        int ret;
+
         if (s->co.line == 0)
                 s->counted = img->walked_slots;
-        return count_down(s, img, back_plan(s, img, &img->active));
+        ret = count_down(s, img, back_plan(s, img, &img->active));
+        if (ret != CO_PENDING)
+                img->walked_slots = 0;          /* what it did not reach leaks */
+        return ret;
 }
 
 int tree_clear_copied(struct tree_count *s, struct image *img, struct l1_table *l1)

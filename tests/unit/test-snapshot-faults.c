@@ -48,7 +48,7 @@ struct plan {
         int (*run)(struct bed *b);
         const char *list_after;
         bool disk_becomes_a;
-        bool saves_state;
+        bool writes;                    /* state or data, without the dirty mark: a crash leaks */
 };
 
 /* ---- the world ---- */
@@ -192,7 +192,7 @@ static void expect_counts(struct bed *b, const struct plan *p, unsigned version,
 
         g_assert_cmpuint(f.bad, ==, 0);
         g_assert_true(version < 3 || r.corruptions == 0);
-        if ((may_be & MAY_LEAK) && (version < 3 || p->saves_state)) {
+        if ((may_be & MAY_LEAK) && (version < 3 || p->writes)) {
                 run_check(b, &f, HVB_CHECK_FIX_LEAKS | HVB_CHECK_FIX_ERRORS);
                 r = run_check(b, &f, 0);
         }
@@ -281,6 +281,36 @@ static int abort_prepared(struct bed *b)
         return ret < 0 ? ret : bed_abort(b);
 }
 
+static int goto_a(struct bed *b)
+{
+        int ret = bed_goto(b, "a");
+
+        bed_background(b);
+        return ret;
+}
+
+/* The same bytes once more: all that is shared is copied. */
+static void rewrite(struct bed *b)
+{
+        static uint8_t bytes[DISK_BYTES];
+
+        if (bed_read(b, 0, bytes, DISK_BYTES) == 0)
+                bed_write(b, 0, bytes, DISK_BYTES);
+}
+
+/* Whatever the abort could not take back, nothing of that is counted down later. */
+static int abort_and_go_back(struct bed *b)
+{
+        int ret;
+
+        if (bed_prepare(b, "c", 0) == 0)
+                bed_abort(b);
+        ret = goto_a(b);
+        if (ret == 0)
+                rewrite(b);
+        return ret;
+}
+
 static int abort_switched(struct bed *b)
 {
         int ret = switch_to_c(b);
@@ -299,14 +329,6 @@ static int replace_a(struct bed *b)
 static int duplicate_a(struct bed *b)
 {
         return bed_create(b, "a", 0, HVB_SNAPSHOT_DUPLICATE, NULL);
-}
-
-static int goto_a(struct bed *b)
-{
-        int ret = bed_goto(b, "a");
-
-        bed_background(b);
-        return ret;
 }
 
 /* A failure between the two leaves it prepared, for somebody to take back. */
@@ -344,6 +366,7 @@ static const struct plan plans[] = {
         { "create", create_c, "a b c ", false, true },
         { "phases", phases_c, "a b c ", false, true },
         { "abort prepared", abort_prepared, "a b ", false, true },
+        { "abort, go back", abort_and_go_back, "a b ", true, true },
         { "abort switched", abort_switched, "a b ", false, true },
         { "replace", replace_a, "b a ", false, false },
         { "duplicate", duplicate_a, "a b a ", false, false },
@@ -531,7 +554,8 @@ static void test_cuts(gconstpointer options)
                 return;
         world_begin(w, options);
         for (i = 0; i < G_N_ELEMENTS(plans); i++)
-                cut_each(w, &plans[i]);
+                if (plans[i].run != abort_and_go_back)  /* a short write tears an entry in place */
+                        cut_each(w, &plans[i]);
         world_end(w);
 }
 
