@@ -85,6 +85,8 @@ static void forget_tables(struct image *img)
         img->root_sector = NULL;
         img->compressed_next = 0;
         img->vmstate_pending = false;
+        img->walked_slots = 0;
+        img->dirty_holders = 0;         /* the header says what is dirty, when it is read again */
 }
 
 void image_leave(struct image *img, enum image_state state)

@@ -551,6 +551,22 @@ static void test_faults(void)
         image_remove(path);
 }
 
+/* What was leaked holds the dirty mark, as long as this image is not read anew. */
+static void test_leave_leaking(void)
+{
+        char *path;
+        struct bed b;
+
+        if (qemu_img_missing())
+                return;
+        path = new_image(&b, "cluster_size=64k");
+        b.img->dirty_holders++;
+        g_assert_cmpint(run_alone(&b, inactivate_step), ==, 0);
+        g_assert_cmpint(run_alone(&b, activate_step), ==, 0);
+        g_assert_cmpuint(b.img->dirty_holders, ==, 0);
+        end(&b, path);
+}
+
 int main(int argc, char **argv)
 {
         static const char *const formats[] = {
@@ -570,6 +586,7 @@ int main(int argc, char **argv)
         g_test_add_func("/pins/backing", test_backing);
         g_test_add_func("/pins/replace", test_replace);
         g_test_add_func("/pins/leave", test_leave);
+        g_test_add_func("/pins/leave/leaking", test_leave_leaking);
         g_test_add_func("/pins/loaded", test_loaded);
         g_test_add_func("/pins/lazy", test_lazy);
         g_test_add_func("/pins/no-l1", test_no_l1);
