@@ -469,6 +469,15 @@ out:
         CO_END(s);
 }
 
+int commit_rest(struct commit_rest *s, struct image *img)
+{
+        CO_BEGIN(s);
+        while (img->commit && img->commit->running)
+                CO_TRY(s, out, waitq_wait(&img->commit->ended, &s->waiter));
+out:
+        CO_END(s);
+}
+
 int meta_settle(struct commit_settle *s, struct image *img)
 {
         struct commit *c = img->commit;

@@ -46,6 +46,14 @@ struct commit_drain {
  * been, after all I/O that could still touch it. */
 int meta_drain(struct commit_drain *s, struct image *img);
 
+struct commit_rest {
+        struct co co;
+        struct waiter waiter;
+};
+
+/* Coroutine: nothing of a commit is on its way, whatever became of it. */
+int commit_rest(struct commit_rest *s, struct image *img);
+
 struct commit_settle {
         struct co co;
         struct commit_wait wait;

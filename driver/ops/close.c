@@ -64,6 +64,7 @@ free_store:
         g_free(s->store);
         s->store = NULL;
 out:
+        CO_UNDO(s, commit_rest(&s->rest, img));
         CO_END(s);
 }
 

@@ -39,6 +39,7 @@ struct writer_start {
         struct root_switch root;
         struct root_change change;
         struct dirty_change dirty;
+        struct commit_rest rest;
 };
 
 struct table_loader {
@@ -197,6 +198,8 @@ static int become_writer(struct writer_start *s, struct image *img,
                 img->lazy = true;
         }
 out:
+        if (s->co.err)
+                CO_UNDO(s, commit_rest(&s->rest, img));
         CO_END(s);
 }
 

@@ -61,6 +61,7 @@ struct image_close {
         struct prepared_end prepared;
         struct waiter background;
         struct image_store *store;      /* owned while it runs */
+        struct commit_rest rest;
 };
 
 /*

@@ -6,6 +6,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <errno.h>
+
 #include "meta/refs.h"
 #include "unit/data-bed.h"
 #include "unit/qemu-img.h"
@@ -202,11 +204,49 @@ static void all_are_counted_down(void)
         end(&s);
 }
 
+struct closing_task {
+        struct bed_task base;
+        struct image_close close;
+        bool committed;
+};
+
+static int closing_step(struct bed_task *base)
+{
+        struct closing_task *t = (struct closing_task *)base;
+        int ret = t->committed ? 0 : meta_commit(&base->u.commit, base->bed->img);
+
+        if (ret == CO_PENDING)
+                return ret;
+        if (!t->committed)
+                image_poison(base->bed->img, -EIO, "test");
+        t->committed = true;
+        return image_close(&t->close, base->bed->img, &base->bed->err);
+}
+
+/* A poisoned image is closed in the middle of it. */
+static void closed_while_counting(void)
+{
+        struct closing_task t = { .base.step = closing_step };
+        struct scene s;
+
+        if (qemu_img_missing())
+                return;
+        begin(&s);
+        t.base.bed = &s.bed;
+        task_start(&t.base.task, &s.bed.loop, "close", bed_task_step, bed_task_done);
+        bed_poll_until(&s.bed, &t.base.ended);
+        g_assert_cmpint(t.base.result, ==, -EIO);
+        image_free(s.bed.img);
+        loop_clear(&s.bed.loop);
+        image_remove(s.path);
+}
+
 int main(int argc, char **argv)
 {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/commit/next-one-comes-first", next_one_comes_first);
         g_test_add_func("/commit/drains-under-load", drains_under_load);
         g_test_add_func("/commit/all-are-counted-down", all_are_counted_down);
+        g_test_add_func("/commit/closed-while-counting", closed_while_counting);
         return g_test_run();
 }
