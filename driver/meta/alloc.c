@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "disk/refcount.h"
+#include "meta/commit.h"
 #include "meta/refs.h"
 
 /* Loads of counts that one allocation waits for before it takes the end of the file. */
@@ -309,6 +310,7 @@ static void install_table(struct refs_grow_step *s, struct image *img, uint64_t 
 {
         struct refs *refs = &img->refs;
 
+        commit_forget_table(img);
         g_free(refs->table);
         g_free(refs->dirty_sectors);
         refs->table = s->new_table;

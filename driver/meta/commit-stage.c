@@ -21,7 +21,7 @@ struct piece {
         struct slice_cache *cache;
         const uint64_t *entries;
         uint64_t entry_count;
-        uint64_t *dirty_word;           /* for putting the mark back */
+        uint64_t *dirty_word;           /* for putting the mark back; NULL: not that */
         uint64_t dirty_mask;
 };
 
@@ -162,10 +162,18 @@ void stage_settle(struct stage *st, bool failed)
                         slice_mark_dirty(p->cache, p->slice);
                 if (p->slice)
                         slice_unpin(p->cache, p->slice);
-                else if (failed)
+                else if (failed && p->dirty_word)
                         *p->dirty_word |= p->dirty_mask;
         }
         stage_reset(st);
+}
+
+void stage_forget_marks(struct stage *st)
+{
+        unsigned i;
+
+        for (i = 0; i < st->pieces->len; i++)
+                g_array_index(st->pieces, struct piece, i).dirty_word = NULL;
 }
 
 static void start_write(struct stage *st)

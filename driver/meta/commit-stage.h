@@ -51,6 +51,8 @@ int stage_copy(struct stage *st, uint64_t piece_bytes);
 void stage_take(struct stage *st);
 /* Coroutine. */
 int stage_write(struct stage *st);
+/* The sectors of a table in memory are not to be marked any more, should they fail. */
+void stage_forget_marks(struct stage *st);
 /* After the writes: lets go of the slices; if they failed, all is dirty again. */
 void stage_settle(struct stage *st, bool failed);
 

@@ -495,6 +495,12 @@ out:
         CO_END(s);
 }
 
+void commit_forget_table(struct image *img)
+{
+        if (img->commit)
+                stage_forget_marks(&img->commit->table);
+}
+
 static uint64_t dirty_bytes(const struct image *img)
 {
         uint64_t refs = img->lazy ? 0 : img->refs.cache.dirty.length;

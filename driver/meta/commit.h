@@ -65,6 +65,10 @@ struct commit_settle {
  * write gate closed it ends; then tables on disk are what is in memory. */
 int meta_settle(struct commit_settle *s, struct image *img);
 
+/* The refcount table is another one from now on, whole on disk: nothing of the old one is put back
+ * into memory as dirty. */
+void commit_forget_table(struct image *img);
+
 /* Start a commit if much is dirty; for writers, after each change. */
 void commit_kick(struct image *img);
 
