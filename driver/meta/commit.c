@@ -53,7 +53,7 @@ struct commit {
         struct stage l1;                /* ... and L1 sectors: pieces of another size */
         bool maps;
         bool with_refs;                 /* refs and table are part of this one */
-        struct io fsync;
+        struct image_fsync fsync;
         GArray *frees;                  /* of struct pending_free: of the running commit */
         GArray *safe;                   /* ... whose references are durably gone */
         unsigned freed;                 /* so many of them are counted down ... */
@@ -174,7 +174,7 @@ static int begin(struct commit *c)
 /* A failed fsync leaves unknown what of all that was written is on disk. */
 static int barrier(struct commit *c)
 {
-        int ret = io_fsync(&c->fsync, &c->img->file);
+        int ret = image_fsync(&c->fsync, c->img);
 
         if (ret < 0 && ret != CO_PENDING)
                 image_poison(c->img, ret, "fsync");

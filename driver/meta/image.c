@@ -65,6 +65,19 @@ void image_assert(const struct image *img)
         g_assert(!img->writable || !img->is_raw);
 }
 
+int image_fsync(struct image_fsync *s, struct image *img)
+{
+        CO_BEGIN(s);
+        CO_TRY(s, out, co_lock_acquire(&img->fsync_lock, &s->waiter));
+        if (img->state == IMAGE_POISONED)
+                CO_FAIL(s, unlock, -EIO);
+        CO_TRY(s, unlock, io_fsync(&s->io, &img->file));
+unlock:
+        co_lock_release(&img->fsync_lock);
+out:
+        CO_END(s);
+}
+
 void image_poison(struct image *img, int code, const char *what)
 {
         img->poison_count++;

@@ -120,6 +120,7 @@ struct image {
         uint8_t *root_sector;           /* aligned; the file's first root_bytes, as last written */
         uint32_t root_bytes;            /* 512, or the file's alignment if larger */
         struct co_lock root_lock;
+        struct co_lock fsync_lock;      /* of image_fsync */
 
         struct l1_table active;
         struct l1_table vmstate;        /* VM state being saved; index 0 maps its first byte */
@@ -178,6 +179,19 @@ int64_t image_now_usec(const struct image *img);
 
 /* Aborts unless what must hold between any two steps holds. */
 void image_assert(const struct image *img);
+
+struct image_fsync {
+        struct co co;
+        struct waiter waiter;
+        struct io io;
+};
+
+/*
+ * Coroutine: an fsync of the file, one at a time: of several that are under way the kernel tells
+ * only one that a write was lost.  -EIO on a poisoned image; who gets another error poisons it, in
+ * the same step.
+ */
+int image_fsync(struct image_fsync *s, struct image *img);
 
 /* The disk's state is unknown: no more writes until reopened.  Tells the host once. */
 void image_poison(struct image *img, int code, const char *what);
@@ -292,6 +306,7 @@ struct root_switch {
         struct co co;
         struct waiter waiter;
         struct io io;
+        struct image_fsync fsync;
         uint8_t *buffer;
         struct header next;             /* shallow copy, fixed fields only */
 };

@@ -57,12 +57,12 @@ int root_switch(struct root_switch *s, struct image *img, const struct root_chan
         CO_TRY(s, out, co_lock_acquire(&img->root_lock, &s->waiter));
         CO_TRY(s, unlock, prepare(s, img, change));
         if (!PLANTED(ROOT_FIRST))
-                CO_TRY(s, poison, io_fsync(&s->io, &img->file));
+                CO_TRY(s, poison, co_shielded(image_fsync(&s->fsync, img)));
         if (PLANTED(ROOT_IN_TWO))
                 CO_TRY(s, poison, io_write(&s->io, &img->file, 0, s->buffer, 64));
         CO_TRY(s, poison, io_write(&s->io, &img->file, 0, s->buffer, img->root_bytes));
         if (!PLANTED(ROOT_UNSTABLE))
-                CO_TRY(s, poison, io_fsync(&s->io, &img->file));
+                CO_TRY(s, poison, co_shielded(image_fsync(&s->fsync, img)));
         memcpy(img->root_sector, s->buffer, img->root_bytes);
         apply(&img->header, change);
         goto free_buffer;

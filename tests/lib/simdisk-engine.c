@@ -35,13 +35,25 @@ static struct sim_op *op_at(struct sim_engine *s, unsigned index)
         return &g_array_index(s->outstanding, struct sim_op, index);
 }
 
+/* Of several fsyncs of a file that are under way the kernel tells one that a write was lost. */
+static void expect_one_fsync(struct sim_engine *s, const struct io *io)
+{
+        unsigned i;
+
+        for (i = 0; io->op == IO_FSYNC && i < s->outstanding->len; i++)
+                g_assert(op_at(s, i)->io->op != IO_FSYNC || op_at(s, i)->io->file != io->file);
+}
+
 static void admit(struct sim_engine *s)
 {
         struct sim_op op;
 
         while (!g_queue_is_empty(&s->backlog) &&
                s->outstanding->len < s->disk->options.outstanding_max) {
-                sim_op_plan(s->disk, g_queue_pop_head_link(&s->backlog)->data, &op);
+                struct io *io = g_queue_pop_head_link(&s->backlog)->data;
+
+                expect_one_fsync(s, io);
+                sim_op_plan(s->disk, io, &op);
                 g_array_append_val(s->outstanding, op);
         }
 }
