@@ -128,6 +128,7 @@ struct image {
         bool loaded_is_gone;            /* ... because it was deleted */
         bool vmstate_pending;           /* vmstate holds a state for the next snapshot_create */
         bool vmstate_taken;             /* ... which has taken it, but is not published yet */
+        unsigned vmstate_generation;    /* changes when vmstate is emptied */
         struct gate saves;              /* inside: who writes to vmstate */
         bool shows_snapshot;            /* snapshot_load_tmp: active is a snapshot's L1 */
 

@@ -23,6 +23,7 @@ int vmstate_drop(struct vmstate_drop *s, struct image *img)
         if (!img->vmstate_pending)
                 goto out;
         CO_TRY(s, out, dirty_hold(&s->dirty, img));
+        img->vmstate_generation++;
         s->l1 = img->vmstate;
         img->vmstate = (struct l1_table) { .count = 0 };
         img->vmstate_pending = false;
@@ -70,6 +71,7 @@ out:
 
 void vmstate_forget_saved(struct image *img)
 {
+        img->vmstate_generation++;
         l1_clear(&img->vmstate);
         img->vmstate_pending = false;
         img->vmstate_taken = false;
@@ -133,6 +135,7 @@ static int choose(struct load_vmstate *s, struct image *img)
         if (!s->l1)
                 return -ESTALE;
         s->pin = img->loaded;
+        s->generation = img->vmstate_generation;
         if (s->pin)
                 pin_hold(s->pin);
         return 0;
@@ -144,6 +147,8 @@ int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
         CO_BEGIN(s);
         CO_TRY(s, out, choose(s, img));
         CO_TRY(s, put, read_range(&s->read, img, s->l1, offset, length_bytes, iov, iov_count));
+        if (!s->pin && s->generation != img->vmstate_generation)
+                CO_FAIL(s, put, -ESTALE);       /* it went meanwhile: those may be zeros */
 put:
         if (s->pin)
                 pin_put(img, s->pin);

@@ -64,12 +64,14 @@ struct load_vmstate {
         struct co co;
         struct l1_table *l1;
         struct pin *pin;                /* held: whose that is, or NULL */
+        unsigned generation;
         struct read read;
 };
 
 /* Coroutine: reads the state of the snapshot last gone to or loaded; if there is none, what was
  * just saved.  (So a state can be loaded lazily while another is saved.)  Beyond it: zeros.
- * -ESTALE: that snapshot was deleted; -EINPROGRESS: the image is inactive. */
+ * -ESTALE: that snapshot was deleted, or what was saved went meanwhile; -EINPROGRESS: the image is
+ * inactive. */
 int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count);
 
