@@ -287,7 +287,7 @@ int ram_guard_take(struct ram_guard *g, struct ram_copy **ret_copy)
         bool more = true;
         int error = 0;
 
-        while (link == NULL && more) {
+        while (link == NULL && more && error == 0) {
                 ram_guard_lock_patiently(g);
                 if (g_queue_is_empty(&g->copies))
                         more = walk_on(g);

@@ -307,6 +307,43 @@ static void test_give_up(void)
         guest_close(&g);
 }
 
+/* ---- No memory for a copy ---------------------------------------------------------------- */
+
+static gint no_memory;
+
+int __real_posix_memalign(void **ret, size_t alignment, size_t bytes);
+int __wrap_posix_memalign(void **ret, size_t alignment, size_t bytes);
+
+int __wrap_posix_memalign(void **ret, size_t alignment, size_t bytes)
+{
+        return g_atomic_int_get(&no_memory) ? ENOMEM : __real_posix_memalign(ret, alignment, bytes);
+}
+
+/* The saver hears of it though copies wait for it, and the guest goes on. */
+static void test_no_memory(void)
+{
+        g_autofree uint8_t *seen = g_malloc0(UNITS);
+        struct ram_copy *copy;
+        struct guest g;
+
+        guest_open(&g, false);
+        memset(g.memory.ram, 1, RAM_BYTES);
+        guard_guest(&g);
+        cut(&g, RAM_UNIT_BYTES);
+        g_assert_true(guest_memory_touch(&g.memory, g.memory.ram, RAM_BYTES / 2, true));
+        g_atomic_int_set(&no_memory, 1);
+        g_assert_true(guest_memory_touch(&g.memory, g.memory.ram, RAM_BYTES, true));
+        g_assert_cmpint(ram_guard_take(g.guard, &copy), ==, -ENOMEM);
+        g_atomic_int_set(&no_memory, 0);
+        end(&g, false);
+        let_write(&g, 1000);
+        cut(&g, RAM_UNIT_BYTES);
+        take(&g, seen, UINT_MAX);
+        expect_complete(&g, seen, 1);
+        end(&g, true);
+        guest_close(&g);
+}
+
 /* ---- A write that is on its way --------------------------------------------------------- */
 
 /*
@@ -409,6 +446,7 @@ int main(int argc, char **argv)
         g_test_add_data_func("/ram-guard/cuts/small-pages", NULL, test_cuts);
         g_test_add_data_func("/ram-guard/cuts/huge-pages", GINT_TO_POINTER(1), test_cuts);
         g_test_add_func("/ram-guard/slow-saver", test_slow_saver);
+        g_test_add_func("/ram-guard/no-memory", test_no_memory);
         g_test_add_func("/ram-guard/late-writes", test_late_writes);
         g_test_add_func("/ram-guard/give-up", test_give_up);
         return g_test_run();
