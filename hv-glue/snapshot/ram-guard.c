@@ -175,7 +175,9 @@ static bool watch_is_tight(struct guest_memory_watch *watch)
                 return false;
         pthread_mutex_lock(&g->lock);
         is_tight = g->copy_count >= RAM_COPIES_MAX;
-        g_atomic_int_set(&g->is_tight, is_tight);
+        /* Never back to 0: another disk may have been told. */
+        if (is_tight)
+                g_atomic_int_set(&g->is_tight, 1);
         pthread_mutex_unlock(&g->lock);
         return is_tight;
 }
