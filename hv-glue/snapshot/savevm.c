@@ -127,15 +127,17 @@ static void stays_paused(struct savevm *s, const struct hvb_error *why)
 }
 
 /* What is being loaded is loaded first: saving reads all of it anyway. */
-static int choose_guard(struct savevm *s)
+static int choose_guard(struct savevm *s, bool stopped)
 {
         struct guest_memory *memory = machine_memory(s->op.machine);
+        struct ram_guard *guard = ram_guard_of(memory);
         struct hvb_error err = ERROR_INIT;
+        int ret = guard == NULL ? 0 : ram_lazy_wait(guard, s->op.job, s->op.err);
 
-        s->guard = ram_guard_of(memory);
-        if (s->guard != NULL)
-                return ram_lazy_wait(s->guard, s->op.job, s->op.err);
-        if (ram_guard_new(s->op.machine, memory, &s->guard, &err) < 0)
+        if (ret < 0 || stopped)
+                return ret;
+        s->guard = guard;
+        if (guard == NULL && ram_guard_new(s->op.machine, memory, &s->guard, &err) < 0)
                 stays_paused(s, &err);
         return 0;
 }
@@ -175,7 +177,7 @@ static int approach(struct savevm *s)
 
 static int prepare(struct savevm *s, bool stopped)
 {
-        int ret = stopped ? 0 : choose_guard(s);
+        int ret = choose_guard(s, stopped);
 
         if (ret == 0)
                 ret = vm_state_writer_init(&s->writer, s->op.machine,
