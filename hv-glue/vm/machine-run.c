@@ -128,10 +128,12 @@ static void let_run(struct machine *m)
                         device->ops->resume(device);
         }
         clock_start(m->clock);
+        /* Not on memory that has been lost meanwhile: the bell has rung for that. */
         pthread_mutex_lock(&m->lock);
         m->clock_since = g_get_monotonic_time();
+        if (!(m->wanted & WANT_FAIL))
+                vcpus_start(m->vcpus);
         pthread_mutex_unlock(&m->lock);
-        vcpus_start(m->vcpus);
 }
 
 static void bring_to_rest(struct machine *m)
