@@ -344,10 +344,14 @@ int vcpus_new(const struct vcpu_env *env, unsigned count, struct vcpus **ret_vcp
 {
         struct vcpus *vcpus = g_new0(struct vcpus, 1);
         const struct sigaction action = { .sa_handler = kicked };
+        sigset_t kick;
         int ret = 0;
 
-        /* Without SA_RESTART: it is to interrupt KVM_RUN. */
+        /* Without SA_RESTART: it is to interrupt KVM_RUN.  Who started us may have blocked it. */
         sigaction(KICK_SIGNAL, &action, NULL);
+        sigemptyset(&kick);
+        sigaddset(&kick, KICK_SIGNAL);
+        pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
         vcpus->env = env;
         vcpus->count = count;
         vcpus->vcpus = g_new0(struct vcpu, count);
