@@ -202,6 +202,8 @@ static int read_all(const struct vcpu *vcpu, struct vcpu_state *state, struct hv
                                  vcpu->cpuid->nent * sizeof(vcpu->cpuid->entries[0]));
         /* First: reading it lets KVM settle what a vcpu that waits for INIT is to become. */
         TRY("MP state", kvm_ioctl(fd, KVM_GET_MP_STATE, &state->mp_state));
+        /* Before the control registers: reading it puts a page fault's address into CR2. */
+        TRY("pending events", kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &state->events));
         TRY("registers", kvm_ioctl(fd, KVM_GET_REGS, &state->regs));
         TRY("control registers", read_sregs(kvm, fd, &state->sregs));
         TRY("FPU state", read_fpu(kvm, fd, state));
@@ -210,7 +212,6 @@ static int read_all(const struct vcpu *vcpu, struct vcpu_state *state, struct hv
         TRY("the local APIC", kvm_ioctl(fd, KVM_GET_LAPIC, &state->lapic));
         if (kvm->has_debugregs)
                 TRY("debug registers", kvm_ioctl(fd, KVM_GET_DEBUGREGS, &state->debugregs));
-        TRY("pending events", kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &state->events));
         return read_msrs(vcpu, state, err);
 }
 
