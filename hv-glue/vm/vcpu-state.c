@@ -26,6 +26,8 @@ enum {
         /* Writing these has KVM write the time to guest memory: commands, no state. */
         MSR_KVM_WALL_CLOCK = 0x11,
         MSR_KVM_WALL_CLOCK_NEW = 0x4b564d00,
+        /* Switching it on has KVM tell the guest that no page is on its way any more. */
+        MSR_KVM_ASYNC_PF = 0x4b564d02,
         CPUID_ENTRIES_MAX = 256,
         MSRS_MAX = 1024,
         XSAVE_BYTES_MAX = 64 << 10,
@@ -110,6 +112,13 @@ static int read_msrs(const struct vcpu *vcpu, struct vcpu_state *state, struct h
         return 0;
 }
 
+/* Setting it does something, even to the value that it has. */
+static bool is_command(const struct kvm_msr_entry *entry)
+{
+        return entry->index == MSR_TSC || entry->index == MSR_TSC_DEADLINE
+               || (entry->index == MSR_KVM_ASYNC_PF && entry->data != 0);
+}
+
 /* Only what differs: not all that can be read can be written. */
 static int apply_msrs(int fd, const struct vcpu_state *state, struct hvb_error *err)
 {
@@ -122,9 +131,11 @@ static int apply_msrs(int fd, const struct vcpu_state *state, struct hvb_error *
                         continue;
                 if (ret < 0 && wanted.data == 0)
                         continue;               /* what is not there is 0 */
-                if (ret == 0 && now.data == wanted.data && wanted.index != MSR_TSC
-                    && wanted.index != MSR_TSC_DEADLINE)
+                if (ret == 0 && now.data == wanted.data && !is_command(&wanted))
                         continue;
+                /* What the guest before was told of pages is forgotten by this. */
+                if (wanted.index == MSR_KVM_ASYNC_PF && now.data != 0)
+                        one_msr(fd, KVM_SET_MSRS, &(struct kvm_msr_entry) { .index = now.index });
                 if (one_msr(fd, KVM_SET_MSRS, &wanted) < 0)
                         return error_set(err, -ENOTSUP, "MSR 0x%x cannot be 0x%llx here",
                                          wanted.index, wanted.data);
