@@ -185,15 +185,21 @@ static int goto_disks(struct loadvm *l)
 static int read_ram(struct loadvm *l)
 {
         guest_memory_unwatch(machine_memory(l->op.machine));
+        machine_forget_wanted(l->op.machine);
         return vm_state_load_ram(&l->state, l->op.machine, l->op.job, l->op.err);
 }
 
+/* What is still being loaded into the old RAM matters to nobody, nor that it cannot be. */
 static int change_ram(struct loadvm *l)
 {
+        struct ram_guard *old = ram_guard_of(machine_memory(l->op.machine));
         int ret;
 
         if (l->fresh.ram == NULL)
                 return 0;
+        if (old != NULL)
+                ram_lazy_leave(old);
+        machine_forget_wanted(l->op.machine);
         ret = machine_swap_memory(l->op.machine, &l->fresh, l->op.err);
         if (ret == 0)
                 ret = ram_lazy_start(ram_guard_of(machine_memory(l->op.machine)), l->op.err);

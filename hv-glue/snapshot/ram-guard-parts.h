@@ -100,11 +100,11 @@ void ram_unit_copy(struct ram_guard *g, uint64_t unit);
 
 /* ---- ram-lazy.c; with the lock ---- */
 
-/* Is this ABSENT unit to be read?  Else it is zeros. */
+/* Is this ABSENT unit to be read?  Else it is zeros: what has CHANGED is. */
 bool ram_lazy_has(const struct ram_guard *g, uint64_t unit);
 /* It is read next.  False: it cannot be read, and never will. */
 bool ram_lazy_urge(struct ram_guard *g, uint64_t unit);
-/* Without the lock, before the guard goes: nothing is loaded any more. */
+/* Without the lock, before the guard goes: ram_lazy_leave, and its thread has ended. */
 void ram_lazy_stop(struct ram_guard *g);
 
 #endif

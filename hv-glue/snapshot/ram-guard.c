@@ -12,6 +12,7 @@
 
 #include "host/error.h"
 #include "snapshot/ram-guard-parts.h"
+#include "snapshot/ram-lazy.h"
 
 /* ---- The lock ------------------------------------------------------------------------- */
 
@@ -57,7 +58,7 @@ void ram_unit_fill_zeros(struct ram_guard *g, uint64_t unit)
         ret = uffd_fill_zeros(g->fd, unit_at(g, unit), RAM_UNIT_BYTES);
         if (ret < 0)
                 g_error("userfaultfd: zero pages: %s", g_strerror(-ret));
-        unit_change(g, unit, UNIT_ABSENT | UNIT_WANTED, UNIT_CHANGED);
+        unit_change(g, unit, UNIT_ABSENT | UNIT_ASKED | UNIT_WANTED, UNIT_CHANGED);
         pthread_cond_broadcast(&g->filled);
 }
 
@@ -142,7 +143,7 @@ static bool touch_unit(struct ram_guard *g, uint64_t unit, bool for_write)
                 ram_unit_open(g, unit);
         }
         ram_guard_unlock(g);
-        return is_there;
+        return is_there && !g_atomic_int_get(&g->is_lost);
 }
 
 static bool watch_touch(struct guest_memory_watch *watch, uint64_t ram_offset, uint64_t bytes,
@@ -160,10 +161,18 @@ static bool watch_touch(struct guest_memory_watch *watch, uint64_t ram_offset, u
         return true;
 }
 
-/* It has new contents now, whoever was to bring it the old ones. */
+/* Nobody brings it the old contents any more: what is not there is zeros. */
 static void watch_renew(struct guest_memory_watch *watch)
 {
-        g_atomic_int_set(&((struct ram_guard *) watch)->is_lost, 0);
+        struct ram_guard *g = (struct ram_guard *) watch;
+
+        ram_lazy_leave(g);
+        ram_guard_lock_patiently(g);
+        for (uint64_t unit = 0; unit < g->unit_count; unit++)
+                if (g->units[unit] & UNIT_ABSENT)
+                        unit_change(g, unit, 0, UNIT_CHANGED);
+        ram_guard_unlock(g);
+        g_atomic_int_set(&g->is_lost, 0);
 }
 
 static bool watch_is_tight(struct guest_memory_watch *watch)

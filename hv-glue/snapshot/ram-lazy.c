@@ -46,6 +46,7 @@ struct ram_lazy {
         GQueue urgent;                  /* units that somebody waits for */
         uint64_t next;                  /* units below were asked for */
         bool stop;
+        bool losing;                    /* between a failure that counts and `ended` */
         bool ended;
 };
 
@@ -56,7 +57,7 @@ bool ram_lazy_has(const struct ram_guard *g, uint64_t unit)
         const struct page_map *map = &g->base.map;
         uint64_t page = unit * RAM_UNIT_PAGES;
 
-        if (g->base.disk == NULL)
+        if (g->lazy == NULL || g->base.disk == NULL || g->units[unit] & UNIT_CHANGED)
                 return false;
         return page_map_has(map, page) || page_map_run(map, page, RAM_UNIT_PAGES) < RAM_UNIT_PAGES;
 }
@@ -138,8 +139,10 @@ static int landed(void *opaque, const struct vmstate_span *span)
         if (ret < 0)
                 return ret;
         ram_guard_lock(g);
-        ret = uffd_fill(g->fd, unit_at(g, unit), span->bytes, RAM_UNIT_BYTES);
-        if (ret == 0)
+        /* Whoever left the load may have filled it with zeros. */
+        if (g->units[unit] & UNIT_ABSENT)
+                ret = uffd_fill(g->fd, unit_at(g, unit), span->bytes, RAM_UNIT_BYTES);
+        if (ret == 0 && g->units[unit] & UNIT_ABSENT)
                 unit_change(g, unit, UNIT_ABSENT | UNIT_ASKED | UNIT_WANTED, UNIT_SHUT);
         pthread_cond_broadcast(&g->filled);
         ram_guard_unlock(g);
@@ -233,7 +236,6 @@ static void lose(struct ram_lazy *l, int error)
         g_atomic_int_set(&g->is_lost, 1);
         machine_memory_lost(g->machine, text);
         ram_guard_lock(g);
-        l->ended = true;
         for (uint64_t unit = 0; unit < g->unit_count; unit++)
                 if (g->units[unit] & UNIT_ABSENT)
                         ram_unit_fill_zeros(g, unit);
@@ -241,29 +243,35 @@ static void lose(struct ram_lazy *l, int error)
         ram_guard_unlock(g);
 }
 
-static void *thread_main(void *opaque)
+/* Before the images are closed: that takes the disk's thread, which may wait for a unit. */
+static void end_load(struct ram_lazy *l, int error)
 {
-        struct ram_lazy *l = opaque;
         struct ram_guard *g = l->guard;
-        int ret = read_all(l);
-        bool stopped;
 
-        if (ret == 0)
-                write_record(l);
-        close_images(l);
         ram_guard_lock(g);
-        stopped = l->stop;
+        l->losing = error < 0 && !l->stop;
         ram_guard_unlock(g);
-        if (ret < 0 && !stopped)
-                lose(l, ret);
+        if (l->losing)
+                lose(l, error);
         ram_guard_lock(g);
         l->ended = true;
         pthread_cond_broadcast(&g->filled);
         ram_guard_unlock(g);
+}
+
+static void *thread_main(void *opaque)
+{
+        struct ram_lazy *l = opaque;
+        int ret = read_all(l);
+
+        if (ret == 0)
+                write_record(l);
+        end_load(l, ret);
+        close_images(l);
         return NULL;
 }
 
-void ram_lazy_stop(struct ram_guard *g)
+void ram_lazy_leave(struct ram_guard *g)
 {
         struct ram_lazy *l = g->lazy;
 
@@ -272,7 +280,18 @@ void ram_lazy_stop(struct ram_guard *g)
         ram_guard_lock(g);
         l->stop = true;
         pthread_cond_broadcast(&g->filled);
+        while (l->losing && !l->ended)
+                pthread_cond_wait(&g->filled, &g->lock);
         ram_guard_unlock(g);
+}
+
+void ram_lazy_stop(struct ram_guard *g)
+{
+        struct ram_lazy *l = g->lazy;
+
+        if (l == NULL)
+                return;
+        ram_lazy_leave(g);
         if (l->has_thread)
                 pthread_join(l->thread, NULL);
         ram_guard_lock(g);
@@ -401,8 +420,9 @@ int ram_lazy_start(struct ram_guard *g, struct hvb_error *err)
         struct ram_lazy *l = g->lazy;
         int ret = -pthread_create(&l->thread, NULL, thread_main, l);
 
-        if (ret < 0)
-                return error_set(err, ret, "no thread to load RAM: %s", g_strerror(-ret));
-        l->has_thread = true;
-        return 0;
+        l->has_thread = ret == 0;
+        if (ret == 0)
+                return 0;
+        end_load(l, 0);
+        return error_set(err, ret, "no thread to load RAM: %s", g_strerror(-ret));
 }

@@ -32,6 +32,10 @@ int ram_lazy_new(struct machine *m, struct guest_memory *memory, struct ram_base
 /* Whoever touches memory is served from now on, and the rest follows. */
 int ram_lazy_start(struct ram_guard *g, struct hvb_error *err);
 
+/* Nobody needs what is missing any more: nothing more is asked for, and what fails from now on
+ * stops no machine.  Units that are missing cannot be touched. */
+void ram_lazy_leave(struct ram_guard *g);
+
 /* Waits until all is loaded.  0; -ECANCELED; -EIO: it cannot be, the machine has stopped. */
 int ram_lazy_wait(struct ram_guard *g, struct vm_job *job, struct hvb_error *err);
 

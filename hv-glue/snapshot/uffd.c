@@ -20,7 +20,7 @@
 #define USERFAULTFD_IOC_NEW _IO(0xaa, 0)
 #endif
 
-enum { FD_FLAGS = O_CLOEXEC | O_NONBLOCK };
+enum { FD_FLAGS = O_CLOEXEC | O_NONBLOCK, PAGE_BYTES = 4096 };
 
 /* ---- Opening ------------------------------------------------------------------------- */
 
@@ -130,6 +130,7 @@ int uffd_fill(int fd, void *at, const void *from, uint64_t bytes)
         return 0;
 }
 
+/* A fill that failed in the middle has left pages. */
 int uffd_fill_zeros(int fd, void *at, uint64_t bytes)
 {
         uint64_t done = 0;
@@ -139,10 +140,12 @@ int uffd_fill_zeros(int fd, void *at, uint64_t bytes)
                         .range = range_of((uint8_t *) at + done, bytes - done),
                 };
 
-                if (ioctl(fd, UFFDIO_ZEROPAGE, &args) < 0 && errno != EAGAIN)
+                if (ioctl(fd, UFFDIO_ZEROPAGE, &args) < 0 && errno != EAGAIN && errno != EEXIST)
                         return -errno;
                 if (args.zeropage > 0)
                         done += (uint64_t) args.zeropage;
+                else if (args.zeropage == -EEXIST)
+                        done += PAGE_BYTES;
         }
         return 0;
 }

@@ -29,7 +29,8 @@ int uffd_unregister(int fd, void *at, uint64_t bytes);
 int uffd_protect(int fd, void *at, uint64_t bytes);
 int uffd_unprotect(int fd, void *at, uint64_t bytes);
 
-/* Fill absent pages, protected or with zeros, and wake who waits. */
+/* Fill absent pages, protected or with zeros, and wake who waits.  fill_zeros leaves pages that are
+ * there as they are. */
 int uffd_fill(int fd, void *at, const void *from, uint64_t bytes);
 int uffd_fill_zeros(int fd, void *at, uint64_t bytes);
 

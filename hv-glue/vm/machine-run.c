@@ -235,6 +235,14 @@ static unsigned take_wanted(struct machine *m, char **ret_text)
         return wanted;
 }
 
+void machine_forget_wanted(struct machine *m)
+{
+        g_autofree char *text = NULL;
+
+        g_assert(m->paused_by_job);
+        take_wanted(m, &text);
+}
+
 /* Everything as after power-on; the machine is at rest then.  Running stays running. */
 static int reset(struct machine *m, bool by_guest, struct hvb_error *err)
 {
@@ -242,14 +250,14 @@ static int reset(struct machine *m, bool by_guest, struct hvb_error *err)
         int ret;
 
         bring_to_rest(m);
-        take_wanted(m, &text);                  /* of the guest that ends here */
+        guest_memory_renew(&m->mem);
+        take_wanted(m, &text);                  /* of the guest that ends here, and its RAM */
         for (unsigned i = 0; i < m->devices->len; i++) {
                 struct device *device = g_ptr_array_index(m->devices, i);
 
                 if (device->ops->reset != NULL)
                         device->ops->reset(device);
         }
-        guest_memory_renew(&m->mem);
         ret = machine_boot(m, err);
         send_news(m, &(struct machine_news) { .kind = NEWS_RESET, .by_guest = by_guest });
         if (ret < 0)
@@ -434,7 +442,7 @@ void machine_resume(struct machine *m, uint64_t *ret_pause_nsec)
         leave_pause(m);
         state = m->state_before;
         if (m->loaded) {
-                /* Of the guest that is gone; but for a failure: no vcpu has run since. */
+                /* Since machine_forget_wanted no vcpu has run: what fails is the new RAM. */
                 unsigned wanted = take_wanted(m, &text);
 
                 if (is_over(state) || state == RUN_STATE_IO_ERROR)

@@ -126,6 +126,9 @@ struct guest_memory *machine_memory(struct machine *m);
 /* Paused: exchanges RAM with *memory, which has the same size.  An error: the machine is to
  * fail, and what it had is in *memory or not. */
 int machine_swap_memory(struct machine *m, struct guest_memory *memory, struct hvb_error *err);
+/* Paused: the guest and its RAM go, and with them what they wanted of the machine: a reset,
+ * memory_lost. */
+void machine_forget_wanted(struct machine *m);
 unsigned machine_cpu_count(struct machine *m);
 /*
  * For RAM that is saved or loaded while the guest runs; from any thread.  kick_disks: they look

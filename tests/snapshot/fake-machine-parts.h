@@ -54,6 +54,7 @@ struct machine {
         char *told;
         uint64_t clock_nsec;
         uint64_t page_count;            /* that the guest writes to */
+        void (*on_swap)(struct machine *m);
         gint64 stepped_at;              /* the guest's; microseconds */
         gint64 longest_usec;            /* under the lock */
 
@@ -62,6 +63,7 @@ struct machine {
         enum run_state state;
         enum run_state before;
         bool paused;
+        bool lost;                      /* RAM, while paused */
         bool running;
         bool stepping;
         bool quitting;

@@ -240,8 +240,13 @@ void machine_resume(struct machine *m, uint64_t *ret_pause_nsec)
 {
         pthread_mutex_lock(&m->lock);
         *ret_pause_nsec = (uint64_t) (g_get_monotonic_time() - m->paused_at) * 1000;
-        end_pause(m, m->before == RUN_STATE_INTERNAL_ERROR ? RUN_STATE_PAUSED : m->before);
-        g_clear_pointer(&m->failure, g_free);
+        if (m->lost) {
+                end_pause(m, RUN_STATE_INTERNAL_ERROR);
+        } else {
+                end_pause(m, m->before == RUN_STATE_INTERNAL_ERROR ? RUN_STATE_PAUSED : m->before);
+                g_clear_pointer(&m->failure, g_free);
+        }
+        m->lost = false;
         pthread_mutex_unlock(&m->lock);
 }
 
@@ -275,6 +280,8 @@ int machine_swap_memory(struct machine *m, struct guest_memory *memory, struct h
 
         (void) err;
         g_assert_true(m->paused);
+        if (m->on_swap != NULL)
+                m->on_swap(m);
         m->memory = *memory;
         *memory = old;
         return 0;
@@ -291,10 +298,20 @@ void machine_memory_lost(struct machine *m, const char *text)
 {
         pthread_mutex_lock(&m->lock);
         m->running = false;
-        m->state = RUN_STATE_INTERNAL_ERROR;
+        m->lost = m->paused;
+        if (!m->paused)
+                m->state = RUN_STATE_INTERNAL_ERROR;
         g_free(m->failure);
         m->failure = g_strdup(text);
         pthread_cond_broadcast(&m->changed);
+        pthread_mutex_unlock(&m->lock);
+}
+
+void machine_forget_wanted(struct machine *m)
+{
+        pthread_mutex_lock(&m->lock);
+        g_assert_true(m->paused);
+        m->lost = false;
         pthread_mutex_unlock(&m->lock);
 }
 
@@ -391,6 +408,11 @@ struct machine *fake_new(uint64_t ram_bytes, const struct fake_disk_options *dis
                 m->writes[i].machine = m;
         pthread_create(&m->guest, NULL, guest_main, m);
         return m;
+}
+
+void fake_on_swap(struct machine *m, void (*call)(struct machine *m))
+{
+        m->on_swap = call;
 }
 
 void fake_limit_pages(struct machine *m, uint64_t page_count)

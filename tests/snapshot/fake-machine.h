@@ -55,6 +55,9 @@ const char *fake_told(struct machine *m);       /* last text of machine_tell, or
 /* The next load of vcpu 1 fails so when applied; 0: does not. */
 void fake_fail_apply(struct machine *m, int error);
 
+/* Calls that from now on before RAM is swapped; NULL: nothing. */
+void fake_on_swap(struct machine *m, void (*call)(struct machine *m));
+
 /* A hash over RAM and the devices, to see that nothing changed.  The guest must not run. */
 uint32_t fake_sum(struct machine *m);
 

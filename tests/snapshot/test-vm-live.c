@@ -250,43 +250,6 @@ static void test_no_base(void)
         bed_close(&b);
 }
 
-/* ---- RAM that cannot be read ----------------------------------------------------------- */
-
-/* The guest has gone on already: it stops, and nothing that it wrote since counts. */
-static void test_unreadable(void)
-{
-        unsigned calls;
-        struct bed b;
-
-        bed_open(&b, 1, RAM_BYTES);
-        fake_run_steps(b.m, 2000);
-        g_assert_cmpint(bed_save(&b, "a", false), ==, 0);
-        fake_stop(b.m);
-        faulty_set(FAULT_NONE, 0);
-        g_assert_cmpint(bed_load(&b, "a"), ==, 0);
-        g_assert_cmpint(bed_wait_loaded(&b), ==, 0);
-        calls = faulty_calls();
-        for (unsigned from_end = 0; from_end < 40; from_end += 13) {
-                const struct guest_memory *memory = machine_memory(b.m);
-
-                fake_cont(b.m);
-                faulty_set(FAULT_ERROR, calls - from_end);
-                g_assert_cmpint(bed_load(&b, "a"), ==, 0);
-                g_assert_cmpint(bed_wait_loaded(&b), ==, -EIO);
-                faulty_set(FAULT_NONE, 0);
-                g_assert_cmpint(machine_run_state(b.m), ==, RUN_STATE_INTERNAL_ERROR);
-                g_assert_nonnull(strstr(fake_failure(b.m), "only loadvm and system_reset"));
-                g_assert_false(guest_memory_touch(memory, memory->ram, 1, false));
-                g_assert_cmpint(bed_save(&b, "b", false), ==, -EPERM);
-                g_assert_cmpint(bed_load(&b, "a"), ==, 0);
-                g_assert_cmpint(machine_run_state(b.m), ==, RUN_STATE_PAUSED);
-                g_assert_true(fake_verify(b.m));
-        }
-        bed_expect_list(&b, "a");
-        bed_expect_clean(&b);
-        bed_close(&b);
-}
-
 /* ---- Saves that end early -------------------------------------------------------------- */
 
 struct cancel {
@@ -397,7 +360,6 @@ int main(int argc, char **argv)
         }
         g_test_add_func("/vm-live/damaged-base", test_damaged_base);
         g_test_add_func("/vm-live/no-base", test_no_base);
-        g_test_add_func("/vm-live/unreadable", test_unreadable);
         g_test_add_data_func("/vm-live/cancel/1", GINT_TO_POINTER(1), test_cancel);
         g_test_add_data_func("/vm-live/cancel/2", GINT_TO_POINTER(2), test_cancel);
         g_test_add_data_func("/vm-live/fails/1", GINT_TO_POINTER(1), test_fails);
