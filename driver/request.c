@@ -405,14 +405,24 @@ static int step_snapshot_close(struct request *r)
         return ret;
 }
 
+/* One that was stopped and is tried again may find that the image has been left meanwhile. */
+static bool is_stale(const struct request *r)
+{
+        return r->snapshot->pin->state == PIN_STALE;
+}
+
 static int step_snapshot_read(struct request *r)
 {
+        if (is_stale(r))
+                return -ESTALE;
         return read_range(&r->frame.read, r->image->top, r->l1, r->offset, r->length, r->iov,
                           r->iov_count);
 }
 
 static int step_snapshot_status(struct request *r)
 {
+        if (is_stale(r))
+                return -ESTALE;
         return status_range(&r->frame.status, r->image->top, r->l1, r->offset, r->length, r->out);
 }
 
@@ -430,6 +440,8 @@ static int step_save_vmstate(struct request *r)
 
 static int step_share_vmstate(struct request *r)
 {
+        if (is_stale(r))
+                return -ESTALE;
         return share_vmstate(&r->frame.share_vmstate, r->image->top, r->l1, r->source_offset,
                              r->offset, r->length);
 }
