@@ -102,6 +102,13 @@ static gboolean watch_in_again(gpointer opaque)
         return G_SOURCE_REMOVE;
 }
 
+/* With the lock, on any thread: the FIFO is empty, whoever feeds it goes on. */
+static void want_input(struct serial *s)
+{
+        if (s->options.in_fd >= 0 && s->uart.fifo_count == 0)
+                g_idle_add(watch_in_again, s);
+}
+
 static gboolean in_ready(gint fd, GIOCondition condition, gpointer opaque)
 {
         struct serial *s = opaque;
@@ -110,11 +117,14 @@ static gboolean in_ready(gint fd, GIOCondition condition, gpointer opaque)
 
         (void) condition;
         pthread_mutex_lock(&s->lock);
-        count = read(fd, s->uart.fifo + s->uart.fifo_count, FIFO_BYTES - s->uart.fifo_count);
+        /* Full by a load or in loopback: reading no bytes looks like the end. */
+        count = s->uart.fifo_count == FIFO_BYTES ? 0
+                : read(fd, s->uart.fifo + s->uart.fifo_count, FIFO_BYTES - s->uart.fifo_count);
         if (count > 0) {
                 s->uart.fifo_count += count;
                 update_irq(s);
-        } else if (count == 0 || (errno != EAGAIN && errno != EINTR)) {
+        } else if (s->uart.fifo_count < FIFO_BYTES &&
+                   (count == 0 || (errno != EAGAIN && errno != EINTR))) {
                 s->options.in_fd = -1;          /* the end of it */
         }
         goes_on = s->options.in_fd >= 0 && s->uart.fifo_count < FIFO_BYTES;
@@ -201,8 +211,7 @@ static uint8_t receive(struct serial *s)
                 return 0;
         byte = uart->fifo[0];
         memmove(uart->fifo, uart->fifo + 1, --uart->fifo_count);
-        if (s->options.in_fd >= 0 && uart->fifo_count == 0)
-                g_idle_add(watch_in_again, s);
+        want_input(s);
         return byte;
 }
 
@@ -280,8 +289,10 @@ static void write_register(struct serial *s, uint64_t port, uint8_t value)
                 break;
         case UART_FCR:
                 uart->fcr = value;
-                if (value & UART_FCR_CLEAR_RCVR)
+                if (value & UART_FCR_CLEAR_RCVR) {
                         uart->fifo_count = 0;
+                        want_input(s);
+                }
                 break;
         case UART_LCR:
                 uart->lcr = value;
