@@ -414,6 +414,11 @@ int machine_pause(struct machine *m, enum run_state during, struct hvb_error *er
                 return ret;
         m->stopped_since = g_get_monotonic_time();
         rest_and_do_wanted(m);
+        if (during == RUN_STATE_SAVE_VM && m->state == RUN_STATE_INTERNAL_ERROR) {
+                end_change(m);
+                return error_set(err, -EPERM, "the machine has failed; only loadvm or system_reset "
+                                 "lead out of that");
+        }
         m->state_before = m->state;
         m->loaded = false;
         set_state(m, during);

@@ -113,6 +113,7 @@ const char *run_state_name(enum run_state state);       /* "running", "paused", 
 /*
  * For jobs.  pause: the vcpus are stopped and devices quiet, nothing is flushed; state
  * becomes `during`.  A reset or power-off that the guest asked for before is done first.
+ * -EPERM: to be saved, but it has failed.
  * resume: back to the state before (vcpus run if they did).  fail: INTERNAL_ERROR instead,
  * with text told to the operator.  ret_pause_nsec (may be NULL): how long the vcpus were
  * stopped.  One pauser at a time: others get -EBUSY.
