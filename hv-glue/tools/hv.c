@@ -31,6 +31,7 @@ struct hv {
         int serial_in;
         int serial_out;
         int monitor_fd;                 /* of the terminal */
+        bool has_pid_file;              /* that is ours */
         struct machine *machine;
         struct monitors *monitors;
         GMainLoop *loop;
@@ -195,7 +196,7 @@ static int start(struct hv *hv, struct hvb_error *err)
         return ret;
 }
 
-static int write_pid_file(const struct hv *hv, struct hvb_error *err)
+static int write_pid_file(struct hv *hv, struct hvb_error *err)
 {
         g_autofree char *text = g_strdup_printf("%d\n", getpid());
         g_autoptr(GError) error = NULL;
@@ -204,6 +205,7 @@ static int write_pid_file(const struct hv *hv, struct hvb_error *err)
                 return 0;
         if (!g_file_set_contents(hv->options.pid_file, text, -1, &error))
                 return error_set(err, -EIO, "-pidfile: %s", error->message);
+        hv->has_pid_file = true;
         return 0;
 }
 
@@ -237,13 +239,12 @@ static int run(struct hv *hv, struct hvb_error *err)
 static int take_apart(struct hv *hv, int ret, struct hvb_error *err)
 {
         struct hvb_error closing = ERROR_INIT;
-        bool was_made = hv->machine != NULL;
         int closed;
 
         monitors_free(hv->monitors);
         closed = machine_free(hv->machine, &closing);
         terminal_free(hv->terminal);
-        if (hv->options.pid_file != NULL && was_made)
+        if (hv->has_pid_file)
                 unlink(hv->options.pid_file);
         if (ret == 0 && closed < 0)
                 *err = closing;
