@@ -199,7 +199,7 @@ static int parse_snapshot(const char *text, char **ret_id, char **ret_name)
                 g_autofree char *key = g_strndup(*item, strcspn(*item, "="));
                 bool is_id = strcmp(key, "snapshot.id") == 0;
 
-                if (!is_id && strcmp(key, "snapshot.name") != 0) {
+                if ((!is_id && strcmp(key, "snapshot.name") != 0) || strchr(*item, '=') == NULL) {
                         img_error("Invalid parameter '%s'", key);
                         img_error("Failed in parsing snapshot param '%s'", text);
                         return -EINVAL;

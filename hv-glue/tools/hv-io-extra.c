@@ -213,6 +213,8 @@ int cmd_operations(struct io_session *session, int argc, char **argv)
 
         (void)argc;
         (void)argv;
+        if (!HVB_HAS(driver, dump_operations))
+                return text_error(NULL, -ENOTSUP);
         driver->dump_operations(drive_image(session->drive), print_finding, NULL);
         return 0;
 }
