@@ -277,7 +277,7 @@ struct job *jobs_start(struct jobs *jobs, const struct job_request *request,
                 error_set(err, -EEXIST, "Job ID '%s' already in use", request->id);
                 return NULL;
         }
-        if (jobs->listed->len >= JOBS_MAX) {
+        if (request->id != NULL && jobs->listed->len >= JOBS_MAX) {
                 error_set(err, -ENOSPC, "%u jobs are there already: dismiss some", JOBS_MAX);
                 return NULL;
         }
