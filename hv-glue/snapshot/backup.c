@@ -22,6 +22,7 @@
 #include "snapshot/disk-snapshot.h"
 #include "snapshot/job.h"
 #include "snapshot/ram-save.h"
+#include "snapshot/vm-disks.h"
 
 enum {
         SLOTS = 4,
@@ -39,6 +40,7 @@ struct slot {
 };
 
 struct backup {
+        struct machine *machine;
         const struct vm_backup_options *options;
         const struct machine_disk *disk;
         struct hvb_snapshot *snapshot;
@@ -58,10 +60,28 @@ static int fail(struct backup *b, const char *what, int code, const struct hvb_e
 
 /* ---- The snapshot --------------------------------------------------------------------- */
 
+/* Of several of that tag the one of the complete set, as loadvm has it.  g_free; NULL: the first,
+ * if there is any. */
+static char *find_id(const struct backup *b)
+{
+        struct hvb_error why = ERROR_INIT;
+        struct vm_disks disks;
+        char *id = NULL;
+
+        vm_disks_all(b->machine, &disks);
+        if (vm_disks_list(&disks, b->options->tag, &why) == 0)
+                for (unsigned i = 0; i < disks.count; i++)
+                        if (disks.disks[i].disk == b->disk && disks.disks[i].found != NULL)
+                                id = g_strdup(disks.disks[i].found->id_str);
+        vm_disks_clear(&disks);
+        return id;
+}
+
 static int open_snapshot(struct backup *b)
 {
         struct hvb_error why = ERROR_INIT;
-        int ret = disk_snapshot_open(b->disk->thread, NULL, b->options->tag, &b->info,
+        g_autofree char *id = find_id(b);
+        int ret = disk_snapshot_open(b->disk->thread, id, b->options->tag, &b->info,
                                      &b->snapshot, &why);
 
         if (ret == -ENOTSUP)
@@ -240,7 +260,8 @@ int vm_backup(struct machine *m, const struct vm_backup_options *options, struct
 {
         struct hvb_error own = ERROR_INIT;
         struct backup b = {
-                .options = options, .disk = machine_find_disk(m, options->disk), .job = job,
+                .machine = m, .options = options, .job = job,
+                .disk = machine_find_disk(m, options->disk),
                 .err = err == NULL ? &own : err,
         };
         int ret;
