@@ -37,6 +37,8 @@
 struct loadvm {
         struct vm_op op;
         const char *tag;
+        bool repeats;                   /* a load of the tag that was torn: its record stays until
+                                         * all disks have gone back */
         struct vm_state_file state;
         struct guest_memory fresh;      /* RAM that is loaded as the guest goes; no ram: read
                                          * before.  Then what the machine had before */
@@ -140,18 +142,21 @@ static int prepare(struct loadvm *l, const struct vm_snapshot_options *options)
                 return error_set(l->op.err, -ECANCELED, "cancelled");
         if (!options->eager)
                 prepare_ram(l);
+        l->repeats = torn_has(&l->op, l->tag);
         return torn_record(&l->op, l->tag);
 }
 
 /* ---- The change --------------------------------------------------------------------- */
 
-/* No disk has gone back: they are as before, the record as well.  The first error stays. */
+/* No disk has gone back: they are as before, and so are records of what was torn before.  The first
+ * error stays. */
 static void take_back(struct loadvm *l)
 {
         struct hvb_error first = *l->op.err;
 
         vm_disks_abort(&l->op.disks);
-        torn_erase(&l->op);
+        if (!l->repeats)
+                torn_erase(&l->op, l->tag);
         *l->op.err = first;
 }
 
@@ -206,6 +211,25 @@ static int change_ram(struct loadvm *l)
         return ret;
 }
 
+static bool are_all_disks(struct loadvm *l)
+{
+        struct hvb_error err = ERROR_INIT;
+        struct vm_disks all = { .count = 0 };
+        bool ret = vm_disks_select(l->op.machine, NULL, &all, &err) == 0 &&
+                   all.count == l->op.disks.count;
+
+        vm_disks_clear(&all);
+        return ret;
+}
+
+/* All disks are of one moment now.  Of others than those that were asked for nothing is known. */
+static int erase_record(struct loadvm *l)
+{
+        if (are_all_disks(l))
+                return torn_erase(&l->op, NULL);
+        return l->repeats ? 0 : torn_erase(&l->op, l->tag);
+}
+
 /* The machine is paused.  On failure it has failed for good, and the text says more. */
 static int change(struct loadvm *l)
 {
@@ -229,7 +253,7 @@ static int change(struct loadvm *l)
         if (ret == 0)
                 ret = device_states_apply(l->op.machine, &l->state.devices, l->op.err);
         if (ret == 0)
-                ret = torn_erase(&l->op);
+                ret = erase_record(l);
         if (ret < 0) {
                 advise(l, "the disks have gone back: repeat the loadvm");
                 return ret;

@@ -67,7 +67,8 @@ static int choose_tag(const char *wanted, char *tag, size_t tag_bytes, struct hv
 static int judge(struct savevm *s, const struct vm_snapshot_options *options)
 {
         struct vm_op *op = &s->op;
-        const char *torn = torn_find(&op->disks);
+        g_autofree char *torn = NULL;
+        int ret;
 
         op->state_disk = vm_disks_state_disk(&op->disks, options->vmstate_disk, op->err);
         if (op->state_disk < 0)
@@ -79,6 +80,9 @@ static int judge(struct savevm *s, const struct vm_snapshot_options *options)
         if (machine_run_state(op->machine) == RUN_STATE_INTERNAL_ERROR)
                 return error_set(op->err, -EPERM, "the machine has failed; only loadvm or "
                                  "system_reset lead out of that");
+        ret = vm_loadvm_unfinished(op->machine, &torn, op->err);
+        if (ret < 0)
+                return ret;
         if (torn != NULL)
                 return error_set(op->err, -EPERM, "the disks do not fit together: a loadvm of "
                                  "'%s' was interrupted; repeat it first", torn);

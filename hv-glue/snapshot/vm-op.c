@@ -90,7 +90,22 @@ int torn_record(struct vm_op *op, const char *tag)
         return disk_create(vm_op_state_disk(op), &info, HVB_SNAPSHOT_REPLACE, op->err);
 }
 
-int torn_erase(struct vm_op *op)
+static bool is_record(const struct hvb_snapshot_info *info, const char *tag)
+{
+        return g_str_has_prefix(info->name, TORN_PREFIX) &&
+               (tag == NULL || strcmp(info->name + strlen(TORN_PREFIX), tag) == 0);
+}
+
+bool torn_has(const struct vm_op *op, const char *tag)
+{
+        for (unsigned i = 0; i < op->disks.count; i++)
+                for (unsigned n = 0; n < op->disks.disks[i].info_count; n++)
+                        if (is_record(&op->disks.disks[i].infos[n], tag))
+                                return true;
+        return false;
+}
+
+int torn_erase(struct vm_op *op, const char *tag)
 {
         int ret = vm_disks_list(&op->disks, NULL, op->err);
 
@@ -98,7 +113,7 @@ int torn_erase(struct vm_op *op)
                 struct vm_disk *d = &op->disks.disks[i];
 
                 for (unsigned n = 0; n < d->info_count && ret == 0; n++)
-                        if (g_str_has_prefix(d->infos[n].name, TORN_PREFIX))
+                        if (is_record(&d->infos[n], tag))
                                 ret = disk_delete(d, d->infos[n].id_str, d->infos[n].name,
                                                   op->err);
         }

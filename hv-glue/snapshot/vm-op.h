@@ -34,7 +34,10 @@ struct vm_disk *vm_op_state_disk(struct vm_op *op);
  * before the first disk goes back, and goes after the last one has.
  */
 int torn_record(struct vm_op *op, const char *tag);
-int torn_erase(struct vm_op *op);
+/* Is there one of this tag, as of the last list? */
+bool torn_has(const struct vm_op *op, const char *tag);
+/* That of this tag, or (NULL) all. */
+int torn_erase(struct vm_op *op, const char *tag);
 /* The tag in the record on one of these disks, or NULL.  Theirs. */
 const char *torn_find(const struct vm_disks *disks);
 
