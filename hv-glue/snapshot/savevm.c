@@ -282,10 +282,29 @@ static void end_cut(struct savevm *s, bool success)
         ram_guard_end(s->guard, success ? &base : NULL);
 }
 
-/* What cannot be deleted stays as a partial snapshot, and the text says so. */
+static int call_is_poisoned(struct drive *drive, void *opaque)
+{
+        struct hvb_image_info info;
+
+        (void) opaque;
+        drive_get_info(drive, &info);
+        return info.poisoned != 0;
+}
+
+/* Which of two roots the VM-state disk has shows when it is opened again. */
+static bool may_be_committed(const struct savevm *s)
+{
+        return drive_thread_call(s->op.disks.disks[s->op.state_disk].disk->thread,
+                                 call_is_poisoned, NULL) > 0;
+}
+
+/* What cannot be deleted stays as a partial snapshot, and the text says so.  Where nobody knows
+ * whether this was the commit, the other disks keep what belongs to either. */
 static void undo(struct savevm *s)
 {
         vm_disks_abort(&s->op.disks);
+        if (may_be_committed(s))
+                return;
         for (unsigned i = 0; i < s->op.disks.count; i++) {
                 struct vm_disk *d = &s->op.disks.disks[i];
                 struct hvb_error err = ERROR_INIT;
