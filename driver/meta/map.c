@@ -161,6 +161,8 @@ int map_lookup_cached(struct image *img, struct l1_table *l1, uint64_t guest_off
         for (n = 1; n < left && n * g->cluster_bytes - in_cluster < max_bytes; n++)
                 if (!continues(g, ret, map_entry(slice, index + n), n))
                         break;
+        if (n > 1 && ret->copied && image_is_metadata(img, ret->host_offset, n * g->cluster_bytes))
+                n = 1;                  /* who comes to that one hears of it */
         ret->length_bytes = u64_min(max_bytes, n * g->cluster_bytes - in_cluster);
         if (ret->host_offset)
                 ret->host_offset += in_cluster;

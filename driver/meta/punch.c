@@ -40,6 +40,14 @@ static int punch_run(struct punch *s, struct image *img)
         return io_await(&s->io);
 }
 
+/* As a hostile image may have it. */
+static bool is_metadata(const struct punch *s, const struct image *img)
+{
+        unsigned cluster_bits = image_geometry(img)->cluster_bits;
+
+        return image_is_metadata(img, s->at << cluster_bits, s->run << cluster_bits);
+}
+
 static void punched(struct image *img, int result)
 {
         if (result != -EOPNOTSUPP && result != -ENOSYS && result != -EINVAL)
@@ -58,7 +66,7 @@ int punch_clusters(struct punch *s, struct image *img, const struct pending_free
         while (s->at < s->end && img->discard_to_file) {
                 while (sole_run(s, img) == -EAGAIN)
                         CO_TRY(s, out, refs_bring(&s->bring, img, s->at));
-                if (s->run > 0) {
+                if (s->run > 0 && !is_metadata(s, img)) {
                         CO_AWAIT(s, punch_run(s, img));
                         punched(img, s->co.ret);
                 }
