@@ -127,8 +127,13 @@ struct l1_table *vmstate_to_load(struct image *img)
 }
 
 /* Holds what is to be read, whatever is deleted or loaded meanwhile. */
-static int choose(struct load_vmstate *s, struct image *img)
+static int choose(struct load_vmstate *s, struct image *img, uint64_t offset,
+                  uint64_t length_bytes)
 {
+        uint64_t end;
+
+        if (!u64_add(offset, length_bytes, &end))
+                return -EIO;
         if (img->state == IMAGE_INACTIVE)
                 return -EINPROGRESS;
         s->l1 = vmstate_to_load(img);
@@ -145,7 +150,7 @@ int load_vmstate(struct load_vmstate *s, struct image *img, uint64_t offset,
                  uint64_t length_bytes, const struct iovec *iov, unsigned iov_count)
 {
         CO_BEGIN(s);
-        CO_TRY(s, out, choose(s, img));
+        CO_TRY(s, out, choose(s, img, offset, length_bytes));
         CO_TRY(s, put, read_range(&s->read, img, s->l1, offset, length_bytes, iov, iov_count));
         if (!s->pin && s->generation != img->vmstate_generation)
                 CO_FAIL(s, put, -ESTALE);       /* it went meanwhile: those may be zeros */
