@@ -95,6 +95,7 @@ int check_count(struct check_context *c, uint64_t host_offset, uint64_t byte_cou
                 check_report(c, "ERROR: counting reference for region exceeding the end of the "
                              "file by one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64,
                              host_offset, byte_count);
+                c->uncounted = true;
                 c->result->corruptions += refs;
                 return 0;
         }

@@ -49,6 +49,8 @@ struct check_context {
         uint64_t *progress_total;
 
         uint64_t file_bytes;
+        bool uncounted;                 /* references could not be counted: no count is known to be
+                                         * too high */
         struct tally tally;             /* references; after the comparison the counts on disk */
         uint32_t count_max;             /* what a count can hold, as far as a counter can tell */
         uint64_t cluster_end;           /* clusters of the file, and beyond it what is referenced */

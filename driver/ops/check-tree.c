@@ -51,6 +51,7 @@ static void add_snapshot_l1(struct check_tree *s, struct check_context *c, unsig
                 check_report(c, "ERROR snapshot %s (%s) l1_offset=0x%" PRIx64 ": %s; snapshot "
                              "table entry corrupted", snapshot->id, snapshot->name, l1.offset,
                              err.text);
+                c->uncounted = true;
                 c->result->corruptions++;
                 return;
         }

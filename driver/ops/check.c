@@ -33,7 +33,7 @@ static bool may_fix(const struct check_context *c, uint32_t flag)
 /* A rebuild is asked for, but may not be made. */
 static bool must_not_rebuild(struct check_context *c)
 {
-        if (!c->rebuild || may_fix(c, HVB_CHECK_FIX_ERRORS))
+        if (!c->rebuild || (may_fix(c, HVB_CHECK_FIX_ERRORS) && !c->uncounted))
                 return false;
         check_report(c, "ERROR need to rebuild refcount structures");
         c->result->check_errors++;
@@ -84,6 +84,15 @@ static void judge_metadata(struct check_context *c)
         c->result->check_errors++;
 }
 
+/* What lies beyond the end of the file is referenced, and must not be handed out again. */
+static void keep_leaks(struct check_context *c)
+{
+        if (!c->uncounted || !(c->fix & HVB_CHECK_FIX_LEAKS))
+                return;
+        check_report(c, "Leaks are not repaired: what references them cannot be told");
+        c->fix &= ~(uint32_t)HVB_CHECK_FIX_LEAKS;
+}
+
 static int check_once(struct check_pass *s)
 {
         struct check_context *c = &s->context;
@@ -93,6 +102,7 @@ static int check_once(struct check_pass *s)
                                            image_geometry(c->img)->cluster_bytes);
         judge_metadata(c);
         CO_TRY(s, out, check_tree(&s->tree, c));
+        keep_leaks(c);
         CO_TRY(s, out, check_counts(&s->counts, c));
         CO_TRY(s, out, repair_counts(s));
         if (c->fix && c->result->check_errors > 0)
