@@ -159,6 +159,19 @@ static bool meets(const struct place *a, const struct place *b)
                b->first < a->first + a->bytes;
 }
 
+uint64_t image_metadata_end(const struct image *img)
+{
+        struct place places[PLACES];
+        uint64_t end = 0;
+        unsigned i;
+
+        find_places(img, places);
+        for (i = 0; i < PLACES; i++)
+                if (places[i].bytes > 0)
+                        end = u64_max(end, places[i].first + places[i].bytes);
+        return end;
+}
+
 bool image_is_metadata(const struct image *img, uint64_t host_offset, uint64_t byte_count)
 {
         const struct place asked = { host_offset, byte_count };

@@ -209,6 +209,9 @@ int image_check_writable(const struct image *img);
 int image_check_change(const struct image *img, const struct l1_table *l1, uint64_t offset,
                        uint64_t length_bytes);
 
+/* Where the last of those below ends. */
+uint64_t image_metadata_end(const struct image *img);
+
 /* Does the host range meet the header, active L1, refcount table or snapshot table?  Guest
  * data never goes there, whatever counts and entries say. */
 bool image_is_metadata(const struct image *img, uint64_t host_offset, uint64_t byte_count);

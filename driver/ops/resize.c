@@ -194,6 +194,8 @@ static int cut_file(struct resize *s, struct image *img)
                 goto out;
         memset(&s->u, 0, sizeof(s->u));
         CO_TRY(&s->step, out, refs_end(&s->u.refs_end, img, &s->file_end));
+        if (s->file_end < image_metadata_end(img))
+                goto out;               /* damaged counts */
         if (s->file_end < (uint64_t)MAX(io_file_length(&img->file), 0))
                 CO_TRY(&s->step, out, cut_io(s, img));
 out:
