@@ -46,7 +46,6 @@ struct table_loader {
         struct co co;
         struct refs_io refs;
         struct snapshots_read snapshots;
-        struct writer_start writer;
 };
 
 struct image_load {
@@ -54,6 +53,7 @@ struct image_load {
         struct header_reader reader;
         struct l1_io l1;
         struct table_loader tables;
+        struct writer_start writer;
 };
 
 struct image *image_new(struct loop *loop, const struct hvb_host *host, const char *name,
@@ -178,7 +178,8 @@ static bool wants_lazy(const struct image *img, const struct open_options *optio
         return (img->header.compatible & COMPAT_LAZY_REFCOUNTS) != 0;
 }
 
-/* What a writer does first: repair, forget what we do not maintain, go lazy. */
+/* What a writer does first, when all of the chain is open: repair, forget what we do not maintain,
+ * go lazy. */
 static int become_writer(struct writer_start *s, struct image *img,
                          const struct open_options *options, struct hvb_error *err)
 {
@@ -205,7 +206,7 @@ out:
 
 /* The tables that only the top image needs. */
 static int load_own_tables(struct table_loader *s, struct image *img, uint64_t file_bytes,
-                           const struct open_options *options, struct hvb_error *err)
+                           struct hvb_error *err)
 {
         CO_BEGIN(s);
         CO_TRY(s, out, refs_open(&s->refs, img, err));
@@ -213,8 +214,6 @@ static int load_own_tables(struct table_loader *s, struct image *img, uint64_t f
         CO_TRY(s, out, snapshots_read(&s->snapshots, img, err));
         if (img->writable && !(img->open_flags & HVB_OPEN_CHECK))
                 CO_TRY(s, out, image_judge_metadata(img, err));
-        if (img->writable)
-                CO_TRY(s, out, become_writer(&s->writer, img, options, err));
 out:
         CO_END(s);
 }
@@ -238,8 +237,7 @@ static int load_layer(struct image_load *s, struct image *img,
         CO_TRY(s, l1_failed, l1_read(&s->l1, img, img->header.l1_offset, img->header.l1_entries,
                                      &img->active));
         if (img->depth == 0)
-                CO_TRY(s, out, load_own_tables(&s->tables, img, s->reader.file_bytes, options,
-                                               err));
+                CO_TRY(s, out, load_own_tables(&s->tables, img, s->reader.file_bytes, err));
         img->state = IMAGE_LIVE;
         goto out;
 l1_failed:
@@ -384,6 +382,9 @@ int image_open(struct image_open *s, struct image *img, const struct open_option
                 CO_TRY(s, out, load_layer(s->load, s->layer, options, err));
                 CO_TRY(s, out, next_layer(img, s->layer, options, &s->layer, err));
         }
+        s->layer = img;
+        if (img->writable)
+                CO_TRY(s, out, become_writer(&s->load->writer, img, options, err));
 out:
         load_end(s, img, err);
         CO_END(s);
@@ -417,6 +418,9 @@ int image_activate(struct image_open *s, struct image *img, const struct open_op
         CO_TRY(s, unlock, load_begin(s, img, err));
         for (; s->layer; s->layer = s->layer->backing)
                 CO_TRY(s, unlock, load_layer(s->load, s->layer, options, err));
+        s->layer = img;
+        if (img->writable)
+                CO_TRY(s, unlock, become_writer(&s->load->writer, img, options, err));
         goto out;
 unlock:
         image_leave(img, IMAGE_INACTIVE);
