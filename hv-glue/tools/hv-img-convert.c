@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "host/loader.h"
 #include "hv-img-copy.h"
@@ -287,6 +288,34 @@ static int measure_backing(struct conversion *c)
         return img_close(drive);
 }
 
+static bool is_block_device(const char *path)
+{
+        struct stat st;
+
+        return stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
+/* Makes what is to be written read as zeros if that costs no writing of data.  What a longer
+ * target has behind it stays. */
+static int clear_target(struct conversion *c)
+{
+        uint64_t total = 0;
+        int ret = 0;
+
+        for (unsigned i = 0; i < c->copy.source_count; i++)
+                total += drive_bytes(c->copy.sources[i]);
+        total = MIN(total, drive_bytes(c->copy.target));
+        for (uint64_t offset = 0; offset < total && ret == 0; offset += CLEAR_BYTES)
+                ret = drive_pwrite_zeroes(c->copy.target, offset,
+                                          MIN(total - offset, (uint64_t) CLEAR_BYTES),
+                                          HVB_REQ_MAY_UNMAP | HVB_REQ_NO_FALLBACK);
+        c->copy.target_is_zero = ret == 0;
+        if (ret == 0 || ret == -ENOTSUP)
+                return 0;
+        img_error("error while writing zeros: %s", g_strerror(-ret));
+        return ret;
+}
+
 /* Makes the file; it is then opened like any other, with what stands below it. */
 static int create_target(struct conversion *c)
 {
@@ -318,27 +347,12 @@ static int create_target(struct conversion *c)
                 return ret;
         }
         c->copy.target_is_zero = !c->copy.target_has_backing;
-        return img_open(c->target_path, &how, &c->copy.target);
-}
-
-/* Makes what is to be written read as zeros if that costs no writing of data.  What a longer
- * target has behind it stays. */
-static int clear_target(struct conversion *c)
-{
-        uint64_t total = 0;
-        int ret = 0;
-
-        for (unsigned i = 0; i < c->copy.source_count; i++)
-                total += drive_bytes(c->copy.sources[i]);
-        total = MIN(total, drive_bytes(c->copy.target));
-        for (uint64_t offset = 0; offset < total && ret == 0; offset += CLEAR_BYTES)
-                ret = drive_pwrite_zeroes(c->copy.target, offset,
-                                          MIN(total - offset, (uint64_t) CLEAR_BYTES),
-                                          HVB_REQ_MAY_UNMAP | HVB_REQ_NO_FALLBACK);
-        c->copy.target_is_zero = ret == 0;
-        if (ret == 0 || ret == -ENOTSUP)
-                return 0;
-        img_error("error while writing zeros: %s", g_strerror(-ret));
+        ret = img_open(c->target_path, &how, &c->copy.target);
+        /* What a device held is there still. */
+        if (ret == 0 && strcmp(c->image.format, "raw") == 0 && is_block_device(c->target_path)) {
+                c->copy.target_is_zero = false;
+                ret = c->copy.sparse_bytes > 0 ? clear_target(c) : 0;
+        }
         return ret;
 }
 
