@@ -38,8 +38,8 @@ static void complete_drains(struct hvb_image *image)
         while (image->requests.head) {
                 struct request *oldest = image->requests.head->data;
 
-                if (oldest->op != &op_drain)
-                        return;
+                if (oldest->op != &op_drain || oldest->deferred.queued)
+                        return;                 /* begun by complete(): its turn comes */
                 complete(oldest, 0);
         }
 }
