@@ -57,7 +57,8 @@ static enum hvb_error_action ask_host(struct request *r, int result)
         };
 
         if (!r->op->is_data || !host || !host->io_error || result == -ECANCELED ||
-            result == -EINVAL || result == -EROFS || result == -ENOTSUP || result == -ESTALE)
+            result == -EINVAL || result == -EROFS || result == -ENOTSUP || result == -ESTALE ||
+            result == -EINPROGRESS || result == -ENOMEDIUM)
                 return HVB_ACTION_REPORT;
         return host->io_error(host->opaque, &what);
 }
