@@ -144,6 +144,8 @@ static void driver_block_status(struct hvb_queue *queue, struct hvb_request *req
 
         r->iov = NULL;
         r->out = ret_status;
+        ret_status->flags = 0;
+        ret_status->length_bytes = 0;           /* at the end */
         data_request(queue, request, &op_status, offset,
                      u64_min(length, image_size(img) - u64_min(offset, image_size(img))), 0);
 }
