@@ -56,6 +56,7 @@ struct hvb_image {
         GQueue requests;                /* of struct request, in order of start */
         GQueue parked;
         bool is_leaving;                /* a close or inactivate was begun, or it is closed */
+        bool is_activating;             /* tables and the chain are being read again */
         struct waitq ended;             /* wait for a request to end */
         GQueue snapshots;               /* of struct hvb_snapshot */
         int completed;                  /* during this poll */
@@ -172,6 +173,8 @@ void request_start(struct request *r);
 void request_start_task(struct request *r);
 /* The same for close and inactivate. */
 void request_start_leaving(struct request *r);
+/* From now on until the step ends nothing else is begun. */
+void request_start_activating(struct request *r);
 void request_finish_later(struct request *r, int result);
 
 /* Starts a parked request again, or ends it with -ECANCELED. */

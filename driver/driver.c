@@ -351,7 +351,7 @@ static void driver_inactivate(struct hvb_image *image, struct hvb_request *reque
 static void driver_activate(struct hvb_image *image, struct hvb_request *request,
                             struct hvb_error *err)
 {
-        request_start_task(control(image, request, &op_activate, err));
+        request_start_activating(control(image, request, &op_activate, err));
 }
 
 /* ---- the queue ---- */

@@ -123,9 +123,15 @@ static void start_task(struct request *r)
         r->task.progress_total = &r->host.progress_total;
 }
 
+/* While tables are being read again; these wait until that has ended, or need none. */
+static bool may_be_early(const struct request *r)
+{
+        return r->op == &op_close || r->op == &op_inactivate || r->op == &op_snapshot_close;
+}
+
 void request_start_task(struct request *r)
 {
-        if (r->image->is_leaving)
+        if (r->image->is_leaving || (r->image->is_activating && !may_be_early(r)))
                 request_finish_later(r, -EINPROGRESS);
         else
                 start_task(r);
@@ -135,6 +141,12 @@ void request_start_leaving(struct request *r)
 {
         request_start_task(r);
         r->image->is_leaving = true;
+}
+
+void request_start_activating(struct request *r)
+{
+        request_start_task(r);
+        r->image->is_activating = true;
 }
 
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,
@@ -160,6 +172,7 @@ static bool may_go_fast(const struct request *r)
         return (r->op == &op_read || r->op == &op_write || r->op == &op_load_vmstate ||
                 r->op == &op_snapshot_read) &&
                r->length > 0 && r->image->top->state == IMAGE_LIVE && !r->image->is_leaving &&
+               !r->image->is_activating &&
                (r->flags & (HVB_REQ_FUA | HVB_REQ_COMPRESS)) == 0;
 }
 
@@ -336,7 +349,11 @@ static int step_inactivate(struct request *r)
 
 static int step_activate(struct request *r)
 {
-        return image_activate(&r->frame.open, r->image->top, &r->image->options, r->err);
+        int ret = image_activate(&r->frame.open, r->image->top, &r->image->options, r->err);
+
+        if (ret != CO_PENDING)
+                r->image->is_activating = false;
+        return ret;
 }
 
 static int step_truncate(struct request *r)
