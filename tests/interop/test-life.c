@@ -19,9 +19,9 @@
 
 #include <glib/gstdio.h>
 
-#include "host/drive.h"
+#include "host/drive-op.h"
 
-enum { DISK_BYTES = 8 << 20, IN_FLIGHT = 32, WRITE_BYTES = 8192, ROUNDS = 20 };
+enum { DISK_BYTES = 8 << 20, IN_FLIGHT = 32, WRITE_BYTES = 8192, DRAINS = 3, ROUNDS = 20 };
 enum { KILLED_ROUNDS = 20, IMPATIENT_MS = 20, PATIENT_MS = 20000 };
 
 struct life {
@@ -157,6 +157,38 @@ static void live(const struct life *life)
         g_assert_cmpint(drive_close(drive, &err), ==, 0);
 }
 
+static void drain_next(struct drive_op *op)
+{
+        struct drive_op *next = op->opaque;
+
+        if (next != NULL)
+                drive_driver(op->drive)->drain(drive_queue(op->drive), drive_op_begin(next));
+}
+
+/* Each is begun when the one before completes, with nothing else in flight. */
+static void drains(const struct life *life)
+{
+        static char bytes[WRITE_BYTES];
+        struct iovec iov = { bytes, sizeof(bytes) };
+        struct drive *drive = life_open(life, HVB_OPEN_RDWR, 0);
+        struct drive_op *ops[DRAINS + 1];
+        struct hvb_error err = ERROR_INIT;
+        int i;
+
+        for (i = 0; i <= DRAINS; i++)
+                ops[i] = drive_op_new(drive);
+        for (i = 0; i < DRAINS; i++) {
+                ops[i]->done = drain_next;
+                ops[i]->opaque = ops[i + 1];
+        }
+        drive_op_pwritev(ops[0], 0, &iov, 1, 0);
+        for (i = 0; i <= DRAINS; i++)
+                g_assert_cmpint(drive_op_wait(ops[i]), ==, 0);
+        for (i = 0; i <= DRAINS; i++)
+                drive_op_free(ops[i]);
+        g_assert_cmpint(drive_close(drive, &err), ==, 0);
+}
+
 static void refused(const struct life *life)
 {
         struct drive *drive = life_open(life, HVB_OPEN_RDWR, 0);
@@ -189,6 +221,7 @@ static void nothing_is_left(gconstpointer data)
         threads = count_in("/proc/self/task", true);
         for (round = 0; round < ROUNDS; round++) {
                 live(&life);
+                drains(&life);
                 refused(&life);
                 not_qcow2(&life);
                 g_assert_cmpuint(count_in("/proc/self/fd", false), ==, fds);
