@@ -20,6 +20,7 @@
 enum {
         SECTOR_BYTES = 512,
         DIRECT_ALIGNMENT = 4096,        /* when the kernel does not say */
+        BOUNCE_BYTES = 1 << 20,
         ZERO_CHUNK_BYTES = 1 << 20,
         IOV_BATCH = 64,                 /* iovecs of one system call */
 };
@@ -127,48 +128,76 @@ static bool is_aligned(const struct raw_file *file, const struct raw_request *re
         return mix % file->alignment == 0;
 }
 
-/*
- * With O_DIRECT the file's last sectors may be less than a block: they go through
- * an aligned buffer, and a write that made the file longer is cut off again.
- */
-static int transfer_tail(struct raw_file *file, const struct raw_request *request)
+static void iov_copy(const struct raw_request *request, uint64_t at, uint8_t *buffer,
+                     uint64_t bytes, bool to_buffer)
 {
-        uint64_t padded = (request->length + file->alignment - 1) / file->alignment
-                        * file->alignment;
-        struct iovec whole = { NULL, padded };
-        struct raw_request tail = *request;
-        uint64_t done = 0;
+        size_t done = at;
+        unsigned i = iov_advance(request->iov, request->iov_count, &done);
+
+        for (; i < request->iov_count && bytes > 0; i++, done = 0) {
+                uint8_t *memory = (uint8_t *) request->iov[i].iov_base + done;
+                size_t count = MIN(bytes, request->iov[i].iov_len - done);
+
+                if (to_buffer)
+                        memcpy(buffer, memory, count);
+                else
+                        memcpy(memory, buffer, count);
+                buffer += count;
+                bytes -= count;
+        }
+}
+
+static int bounce(struct raw_file *file, const struct raw_request *request, uint64_t at,
+                  uint8_t *buffer)
+{
+        uint64_t bytes = MIN(request->length - at, (uint64_t) BOUNCE_BYTES);
+        uint64_t padded = (bytes + file->alignment - 1) / file->alignment * file->alignment;
+        struct iovec whole = { buffer, padded };
+        struct raw_request part = *request;
         int ret;
 
-        if (posix_memalign(&whole.iov_base, DIRECT_ALIGNMENT, padded) != 0)
-                return -ENOMEM;
-        memset(whole.iov_base, 0, padded);
-        tail.iov = &whole;
-        tail.iov_count = 1;
-        tail.length = padded;
+        part.offset += at;
+        part.iov = &whole;
+        part.iov_count = 1;
+        part.length = padded;
+        memset(buffer + bytes, 0, padded - bytes);
         if (request->kind == RAW_WRITE)
-                for (unsigned i = 0; i < request->iov_count; done += request->iov[i++].iov_len)
-                        memcpy((char *) whole.iov_base + done, request->iov[i].iov_base,
-                               request->iov[i].iov_len);
-        ret = transfer(file, &tail);
+                iov_copy(request, at, buffer, bytes, true);
+        ret = transfer(file, &part);
         if (ret == 0 && request->kind == RAW_READ)
-                for (unsigned i = 0; i < request->iov_count; done += request->iov[i++].iov_len)
-                        memcpy(request->iov[i].iov_base, (char *) whole.iov_base + done,
-                               request->iov[i].iov_len);
-        if (ret == 0 && request->kind == RAW_WRITE)
+                iov_copy(request, at, buffer, bytes, false);
+        return ret;
+}
+
+/*
+ * With O_DIRECT, memory that is not aligned goes through a buffer that is.  So do the file's last
+ * sectors, which may be less than a block; a write that made the file longer is cut off again.
+ */
+static int transfer_bounced(struct raw_file *file, const struct raw_request *request)
+{
+        void *buffer;
+        int ret = 0;
+
+        if (posix_memalign(&buffer, DIRECT_ALIGNMENT, BOUNCE_BYTES) != 0)
+                return -ENOMEM;
+        for (uint64_t at = 0; at < request->length && ret == 0; at += BOUNCE_BYTES)
+                ret = bounce(file, request, at, buffer);
+        if (ret == 0 && request->kind == RAW_WRITE && request->length % file->alignment != 0)
                 ret = ftruncate(file->fd, file->virtual_bytes) < 0 ? -errno : 0;
-        free(whole.iov_base);
+        free(buffer);
         return ret;
 }
 
 static int read_or_write(struct raw_file *file, const struct raw_request *request)
 {
-        bool ends_disk = request->offset + request->length == file->virtual_bytes;
+        bool is_tail = request->offset + request->length == file->virtual_bytes &&
+                       !file->is_block_device;
 
         if (file->alignment == 1 || is_aligned(file, request))
                 return transfer(file, request);
-        if (request->offset % file->alignment == 0 && ends_disk && !file->is_block_device)
-                return transfer_tail(file, request);
+        if (request->offset % file->alignment == 0 &&
+            (request->length % file->alignment == 0 || is_tail))
+                return transfer_bounced(file, request);
         return -EINVAL;
 }
 
