@@ -21,6 +21,10 @@ void driver_snapshot_open(struct hvb_image *image, struct hvb_request *request, 
         r->name = name;
         r->info = ret_info;
         r->out = ret_snapshot;
+        if (image->is_leaving || image->is_activating) {
+                request_finish_later(r, -EINPROGRESS);
+                return;
+        }
         r->snapshot = g_try_new0(struct hvb_snapshot, 1);
         if (!r->snapshot) {
                 request_finish_later(r, -ENOMEM);
