@@ -420,6 +420,9 @@ static bool prefetch_start(struct refs_prefetch *s, struct image *img)
         unsigned slot = s->begun % PREFETCH_WINDOW;
         uint64_t offset;
 
+        /* A table that names blocks more than once names more than the file has. */
+        if (s->begun >= s->most || task_is_cancelled(task_current()))
+                return false;
         for (; s->next_block < img->refs.table_entries; s->next_block++) {
                 if ((refs_is_full(img, s->next_block) && !has_room(img)) ||
                     refs_slice_offset(img, s->next_block << g->refblock_bits, &offset) < 0 ||
@@ -480,6 +483,8 @@ int refs_prefetch(struct refs_prefetch *s, struct image *img)
         s->next_block = 0;
         s->begun = 0;
         s->ended = 0;
+        s->most = div_up((uint64_t)MAX(io_file_length(&img->file), 0),
+                         image_geometry(img)->cluster_bytes);
         for (;;) {
                 while (s->begun - s->ended < PREFETCH_WINDOW && prefetch_start(s, img))
                         ;

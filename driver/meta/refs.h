@@ -102,6 +102,7 @@ struct refs_prefetch {
         struct slices_watch watches[8];
         uint64_t blocks[8];
         uint64_t next_block;
+        uint64_t most;                  /* blocks that are read */
         unsigned begun;
         unsigned ended;
 };
