@@ -185,12 +185,24 @@ static bool bits_to_clear(struct check *s, struct image *img)
         return bits != 0;
 }
 
+/* Features that we do not know may have clusters, which look like leaks; without its bit none is
+ * valid any more. */
+static bool others_own_clusters(struct check *s, const struct image *img)
+{
+        uint64_t known = img->header.autoclear & AUTOCLEAR_BITMAPS;
+
+        s->change = (struct root_change) { .what = ROOT_AUTOCLEAR, .autoclear = known };
+        return img->header.autoclear != known;
+}
+
 static int check_and_fix(struct check *s, struct image *img, uint32_t flags,
                          struct hvb_check_result *result, bool twice)
 {
         CO_BEGIN(&s->guarded);
         result_begin(result);
         s->recheck = false;
+        if (flags && others_own_clusters(s, img))
+                CO_TRY(&s->guarded, out, root_switch(&s->root, img, &s->change));
         CO_TRY(&s->guarded, out, begin_pass(s, img, flags, result));
         CO_TRY(&s->guarded, out, check_once(&s->pass));
         if (twice && (result->corruptions_fixed > 0 || result->leaks_fixed > 0)) {
