@@ -63,10 +63,9 @@ static enum hvb_error_action ask_host(struct request *r, int result)
         return host->io_error(host->opaque, &what);
 }
 
-static void finish(struct request *r, int result)
+static void finish_as(struct request *r, int result, enum hvb_error_action action)
 {
         struct hvb_image *image = r->image;
-        enum hvb_error_action action = result < 0 ? ask_host(r, result) : HVB_ACTION_REPORT;
 
         if (action == HVB_ACTION_STOP) {
                 g_queue_unlink(&image->requests, &r->link);
@@ -77,6 +76,11 @@ static void finish(struct request *r, int result)
         }
         complete_drains(image);
         waitq_wake_all(&image->ended);
+}
+
+static void finish(struct request *r, int result)
+{
+        finish_as(r, result, result < 0 ? ask_host(r, result) : HVB_ACTION_REPORT);
 }
 
 static int task_step(struct task *task)
@@ -98,7 +102,7 @@ static void deferred_finish(struct deferred *d)
 {
         struct request *r = (struct request *)((char *)d - offsetof(struct request, deferred));
 
-        finish(r, r->result);
+        finish_as(r, r->result, HVB_ACTION_REPORT);     /* refused, or nothing to do */
 }
 
 void request_finish_later(struct request *r, int result)
@@ -211,6 +215,16 @@ void request_start(struct request *r)
                 request_finish_later(r, 0);
 }
 
+/* The disk has become shorter meanwhile. */
+static bool is_beyond(const struct request *r)
+{
+        uint64_t end;
+
+        return (r->op == &op_read || r->op == &op_write || r->op == &op_zero ||
+                r->op == &op_discard || r->op == &op_status) &&
+               (!u64_add(r->offset, r->length, &end) || end > image_size(r->image->top));
+}
+
 void request_unpark(struct request *r, bool cancelled)
 {
         g_queue_unlink(&r->image->parked, &r->link);
@@ -218,6 +232,8 @@ void request_unpark(struct request *r, bool cancelled)
         r->parked = false;
         if (cancelled)
                 request_finish_later(r, -ECANCELED);
+        else if (is_beyond(r))
+                request_finish_later(r, -EIO);
         else
                 request_start(r);
 }
