@@ -6,6 +6,7 @@
 command -v qemu-io >/dev/null || skip_all "no qemu-io"
 
 hv_io=$(cd "$build" && pwd)/hv-glue/hv-io
+hv_img=$(dirname "$hv_io")/hv-img
 work=$(mktemp -d)
 trap 'rm -rf "$work" "$tap_output"' EXIT
 cd "$work" || exit 1

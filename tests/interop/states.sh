@@ -189,6 +189,32 @@ room_again()
                 'snapshot -d one' && clean full/image.qcow2
 }
 
+# keeps_what_was_cut WHAT: clusters that are still referenced are not allocated once more.
+keeps_what_was_cut()
+{
+        create cut.qcow2 8M
+        theirs cut.qcow2 'write -q -P 1 0 2M'
+        truncate -s 1M cut.qcow2
+        "$hv_img" check -r "$1" cut.qcow2 >said.txt 2>&1
+        ours cut.qcow2 'write -q -P 9 4M 2M' 'read -P 9 4M 2M' || return
+        commands qemu-io cut.qcow2 'read -P 9 0 1' >said.txt 2>&1
+        grep -q verification said.txt || { echo "two owners"; return 1; }
+        ! qemu-img check cut.qcow2 2>&1 | grep -E "refcount=1 reference=2|multiple"
+}
+
+unopened_is_unchanged()
+{
+        create base.qcow2 1M
+        qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 -o lazy_refcounts=on over.qcow2
+        cp over.qcow2 before.qcow2
+        rm base.qcow2
+        ! ours over.qcow2 'write -q 0 1' 2>/dev/null || return
+        cmp over.qcow2 before.qcow2
+}
+
+check "what lies beyond a file that was cut is not given to others" keeps_what_was_cut leaks
+check "... and all of it repaired" keeps_what_was_cut all
+check "a backing file that is not there: the image is not written to" unopened_is_unchanged
 check "a dirty image is repaired when it is opened" repairs_on_open
 check "a dirty image may be read, and stays as it is" reads_while_dirty
 check "QEMU repairs what we left dirty" dies_dirty
