@@ -246,6 +246,20 @@ backing_without_format()
         grep -qi 'format\|prob' said.txt
 }
 
+# A request that begins in a cluster of data and goes on into one that is the L1 table.
+goes_on_into_l1()
+{
+        create run.qcow2 1M
+        theirs run.qcow2 'write -q -P 1 0 128k'
+        l1=$(number run.qcow2 40 8)
+        l2=$(number run.qcow2 $((l1 + 1)) 7)          # without the flag
+        poke run.qcow2 "$l2" "$(printf 80%014x $((l1 - 65536)))"
+        poke run.qcow2 $((l2 + 8)) "$(printf 80%014x "$l1")"
+        before=$(hex run.qcow2 "$l1" 4096)
+        fails 'Input/output error|metadata' ours run.qcow2 'write -P 7 0 128k' || return
+        [ "$(hex run.qcow2 "$l1" 4096)" = "$before" ] || { echo "the L1 table is gone"; return 1; }
+}
+
 header_fields
 backing_name
 check "unknown feature by its name" names_feature
@@ -254,5 +268,6 @@ snapshot_tables
 entries
 no_images
 backing_files
+check "guest data goes on into the L1 table" goes_on_into_l1
 check "backing file without a format: at least a warning" backing_without_format
 done_testing
