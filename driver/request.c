@@ -150,7 +150,8 @@ void request_start_leaving(struct request *r)
 void request_start_activating(struct request *r)
 {
         request_start_task(r);
-        r->image->is_activating = true;
+        if (r->has_task)
+                r->image->is_activating = true;
 }
 
 struct request *request_begin(struct hvb_image *image, struct hvb_request *request,
