@@ -23,10 +23,9 @@ int vmstate_drop(struct vmstate_drop *s, struct image *img)
         if (!img->vmstate_pending)
                 goto out;
         CO_TRY(s, out, dirty_hold(&s->dirty, img));
-        img->vmstate_generation++;
         s->l1 = img->vmstate;
         img->vmstate = (struct l1_table) { .count = 0 };
-        img->vmstate_pending = false;
+        vmstate_forget_saved(img);
         /* Nothing else knows the tree any more: it goes, cancelled or not. */
         CO_TRY(s, clear, co_shielded(tree_drop(&s->drop, img, &s->l1)));
         CO_TRY(s, clear, co_shielded(meta_settle(&s->settle, img)));
