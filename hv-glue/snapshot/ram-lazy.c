@@ -271,16 +271,17 @@ static void *thread_main(void *opaque)
         return NULL;
 }
 
+/* Whoever waited for the load may have freed it when the lock is back. */
 void ram_lazy_leave(struct ram_guard *g)
 {
-        struct ram_lazy *l = g->lazy;
+        struct ram_lazy *l;
 
-        if (l == NULL)
-                return;
         ram_guard_lock(g);
-        l->stop = true;
+        l = g->lazy;
+        if (l != NULL)
+                l->stop = true;
         pthread_cond_broadcast(&g->filled);
-        while (l->losing && !l->ended)
+        while (l != NULL && g->lazy == l && l->losing && !l->ended)
                 pthread_cond_wait(&g->filled, &g->lock);
         ram_guard_unlock(g);
 }
