@@ -128,8 +128,9 @@ static bool is_aligned(const struct raw_file *file, const struct raw_request *re
         return mix % file->alignment == 0;
 }
 
+/* Between the memory of the request and the buffer, the way that it goes. */
 static void iov_copy(const struct raw_request *request, uint64_t at, uint8_t *buffer,
-                     uint64_t bytes, bool to_buffer)
+                     uint64_t bytes)
 {
         size_t done = at;
         unsigned i = iov_advance(request->iov, request->iov_count, &done);
@@ -138,7 +139,7 @@ static void iov_copy(const struct raw_request *request, uint64_t at, uint8_t *bu
                 uint8_t *memory = (uint8_t *) request->iov[i].iov_base + done;
                 size_t count = MIN(bytes, request->iov[i].iov_len - done);
 
-                if (to_buffer)
+                if (request->kind == RAW_WRITE)
                         memcpy(buffer, memory, count);
                 else
                         memcpy(memory, buffer, count);
@@ -162,10 +163,10 @@ static int bounce(struct raw_file *file, const struct raw_request *request, uint
         part.length = padded;
         memset(buffer + bytes, 0, padded - bytes);
         if (request->kind == RAW_WRITE)
-                iov_copy(request, at, buffer, bytes, true);
+                iov_copy(request, at, buffer, bytes);
         ret = transfer(file, &part);
         if (ret == 0 && request->kind == RAW_READ)
-                iov_copy(request, at, buffer, bytes, false);
+                iov_copy(request, at, buffer, bytes);
         return ret;
 }
 
