@@ -303,8 +303,13 @@ static bool may_be_committed(const struct savevm *s)
 static void undo(struct savevm *s)
 {
         vm_disks_abort(&s->op.disks);
-        if (may_be_committed(s))
+        if (may_be_committed(s)) {
+                size_t length = strlen(s->op.err->text);
+
+                g_snprintf(s->op.err->text + length, sizeof(s->op.err->text) - length,
+                           "; whether it was saved shows when the disk is opened again");
                 return;
+        }
         for (unsigned i = 0; i < s->op.disks.count; i++) {
                 struct vm_disk *d = &s->op.disks.disks[i];
                 struct hvb_error err = ERROR_INIT;
